@@ -1,0 +1,305 @@
+/**
+ * Lists a directory in the order of its entries' hashes, as the kernel does: an entry keeps its
+ * place whatever is added, taken out, or moved to another block while somebody reads.
+ *
+ *     position    hi: major hash / 2 (31 bits)     lo: minor hash, upper 24 bits | ordinal 8
+ *     "."  0, 1      ".."  0, 2      the first entry of a hash has the ordinal 3
+ *
+ * The ordinal counts entries that have the same position otherwise, in the order in which they are
+ * stored; when there are more than 8 bits can count, it carries over. A position is the last entry
+ * that was read, and reading goes on behind it.
+ *
+ * One *group* is sorted at a time: the entries of one block, together with those of the blocks that
+ * continue its last hash. A directory without an index is one group. An entry that lies where its
+ * hash does not belong is listed at the nearest hash that does, so that positions only ever grow.
+ *
+ * @see fs/ext4/dir.c, ext4_dx_readdir; fs/ext4/namei.c, ext4_htree_fill_tree
+ */
+import type { FileBlock } from "../../base/numbers.ts";
+import type { Filesystem } from "../filesystem.ts";
+import {
+  DIRENT_HEAD_SIZE,
+  type Dirents,
+  direntInode,
+  direntLength,
+  direntNameLength,
+  direntType,
+  isDotOrDotDot,
+} from "../format/dirent.ts";
+import { HASH_END } from "../format/htree.ts";
+import type { Directory } from "./contents.ts";
+import { HtreePath } from "./htree-path.ts";
+import { type DirectorySink, shownName, storedName } from "./listing.ts";
+
+const DOT = Uint8Array.of(0x2e);
+const DOT_DOT = Uint8Array.of(0x2e, 0x2e);
+const DT_DIR = 4;
+const DOT_POSITION = 1;
+const DOT_DOT_POSITION = 2;
+const FIRST_ORDINAL = 3;
+const MINOR_MASK = 0xffff_ff00;
+/** Bits of an index into a group: with the 31 of a position's upper half they make a sort key. */
+const INDEX_BITS = 18;
+const GROUP_ENTRIES_MAX = 1 << INDEX_BITS;
+const INDEX_SPAN = 1 << INDEX_BITS;
+/** `part` of an entry that a fast commit added; `at` is its index. */
+const ADDED = 0xffff_ffff;
+const GROUPS_KEPT = 4;
+
+/** The entries of some hashes, sorted by position. */
+interface Group {
+  readonly directory: Directory;
+  /** The hashes that it is about, from an even one up to an even one. */
+  readonly from: number;
+  readonly end: number;
+  readonly hi: Uint32Array;
+  readonly lo: Uint32Array;
+  /** Where the entries are stored. */
+  readonly part: Uint32Array;
+  readonly at: Uint32Array;
+  /** The minor hashes: names that are shown in place of ciphertext need them whole. */
+  readonly minor: Uint32Array;
+}
+
+/** The groups that were read last: a listing comes back for the rest of one several times. */
+class GroupCache {
+  readonly #groups: (Group | undefined)[] = new Array(GROUPS_KEPT);
+  #oldest = 0;
+
+  find(directory: Directory, hash: number): Group | undefined {
+    return this.#groups.find(
+      (group) => group?.directory === directory && group.from <= hash && hash < group.end,
+    );
+  }
+  keep(group: Group): void {
+    this.#groups[this.#oldest] = group;
+    this.#oldest = (this.#oldest + 1) % GROUPS_KEPT;
+  }
+}
+
+const caches = new WeakMap<Filesystem, GroupCache>();
+
+function cacheOf(fs: Filesystem): GroupCache {
+  const known = caches.get(fs);
+  if (known !== undefined) return known;
+  const cache = new GroupCache();
+  caches.set(fs, cache);
+  return cache;
+}
+
+/** Gives the entries whose positions are greater than the given one to `sink`. */
+export function listInHashOrder(
+  directory: Directory,
+  fromHi: number,
+  fromLo: number,
+  sink: DirectorySink,
+): void {
+  if (fromHi === 0 && !listDots(directory, fromLo, sink)) return;
+  const cache = cacheOf(directory.fs);
+  let hash = fromHi * 2;
+  for (let groups = 0; hash < HASH_END; groups++) {
+    if (groups > directory.partCount) {
+      throw directory.corruption("htree-block", "the index leads to a block more than once");
+    }
+    let group = cache.find(directory, hash);
+    if (group === undefined) {
+      group = loadGroup(directory, hash);
+      cache.keep(group);
+    }
+    if (!listGroup(group, fromHi, fromLo, sink)) return;
+    hash = group.end;
+  }
+}
+
+function listDots(directory: Directory, fromLo: number, sink: DirectorySink): boolean {
+  const type = directory.format.hasFileType ? DT_DIR : 0;
+  if (fromLo < DOT_POSITION && !sink(DOT, directory.number, type, 0, DOT_POSITION)) return false;
+  if (fromLo >= DOT_DOT_POSITION) return true;
+  const parent = directory.parent();
+  return parent === 0 || sink(DOT_DOT, parent, type, 0, DOT_DOT_POSITION);
+}
+
+/** @returns false when the sink wants no more. */
+function listGroup(group: Group, fromHi: number, fromLo: number, sink: DirectorySink): boolean {
+  const { directory, hi, lo, part, at, minor } = group;
+  const { format } = directory;
+  const added = directory.changes?.added;
+  let loaded = -1;
+  let entries: Dirents | undefined;
+  for (let index = firstAfter(group, fromHi, fromLo); index < hi.length; index++) {
+    const nextHi = hi[index] as number;
+    const nextLo = lo[index] as number;
+    const offset = at[index] as number;
+    const source = part[index] as number;
+    const major = nextHi * 2;
+    if (source === ADDED) {
+      const entry = added?.[offset];
+      if (entry === undefined) continue;
+      const name = shownName(directory, entry.name, major, minor[index] as number);
+      if (!sink(name, entry.inode, entry.type, nextHi, nextLo)) return false;
+      continue;
+    }
+    if (source !== loaded) {
+      entries = directory.entries(source);
+      loaded = source;
+    }
+    const from = entries as Dirents;
+    const inode = direntInode(from.view, offset);
+    const name = shownName(directory, storedName(from, offset), major, minor[index] as number);
+    if (!sink(name, inode, direntType(from.view, offset, format), nextHi, nextLo)) return false;
+  }
+  return true;
+}
+
+/** The index of the first entry with a position greater than the given one. */
+function firstAfter({ hi, lo }: Group, fromHi: number, fromLo: number): number {
+  let low = 0;
+  let high = hi.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const middleHi = hi[middle] as number;
+    const isAfter = middleHi > fromHi || (middleHi === fromHi && (lo[middle] as number) > fromLo);
+    if (isAfter) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+/** The group that `hash`, an even one, belongs to. */
+function loadGroup(directory: Directory, hash: number): Group {
+  const collector = new Collector(directory);
+  let from = 0;
+  let end = HASH_END;
+  if (directory.isIndexed) {
+    const path = new HtreePath(directory, hash);
+    // Names of a continued hash belong to the group of the block before.
+    from = path.key + (path.key & 1);
+    do {
+      end = path.endKey;
+      const last = (end & 1) === 1 ? end - 1 : end - 2;
+      collector.add(path.block, (path.key & ~1) >>> 0, last, from);
+    } while ((end & 1) === 1 && path.next());
+    end += end & 1;
+  } else {
+    for (let part = 0; part < directory.partCount; part++) collector.add(part, 0, end - 2, 0);
+  }
+  collector.addAdded(from, end);
+  return collector.sorted(from, end);
+}
+
+/** Gathers entries with their hashes. The arrays serve one group after another, and grow as needed. */
+let capacity = 512;
+let keys = new Float64Array(capacity);
+let minors = new Uint32Array(capacity);
+let parts = new Uint32Array(capacity);
+let offsets = new Uint32Array(capacity);
+
+class Collector {
+  readonly #directory: Directory;
+  #count = 0;
+
+  constructor(directory: Directory) {
+    this.#directory = directory;
+  }
+
+  /** Adds the entries of `part`; hashes beyond `first` and `last` count as these. */
+  add(part: number, first: number, last: number, from: number): void {
+    const directory = this.#directory;
+    const { hash, changes } = directory;
+    const { blockSize } = directory.format;
+    const entries = directory.isIndexed
+      ? directory.indexedEntries(part as FileBlock)
+      : directory.entries(part);
+    if (entries === undefined) return;
+    const { view, bytes } = entries;
+    const end = directory.endOf(part);
+    for (let at = directory.startOf(part); at < end; at += direntLength(view, at, blockSize)) {
+      if (direntInode(view, at) === 0) continue;
+      if (isDotOrDotDot(bytes, at + DIRENT_HEAD_SIZE, direntNameLength(view, at))) continue;
+      hash.ofEntry(entries, at);
+      const major = Math.min(Math.max(hash.major, first), last);
+      if (major < from || changes?.removed(storedName(entries, at))) continue;
+      this.#push(major, hash.minor, part, at);
+    }
+  }
+
+  /** Adds what fast commits added with hashes from `from` up to `end`. */
+  addAdded(from: number, end: number): void {
+    const { hash, changes } = this.#directory;
+    changes?.added.forEach(({ name }, index) => {
+      if (isDotOrDotDot(name, 0, name.length)) return;
+      hash.ofName(name, 0, name.length);
+      if (hash.major >= from && hash.major < end) this.#push(hash.major, hash.minor, ADDED, index);
+    });
+  }
+
+  sorted(from: number, end: number): Group {
+    const count = this.#count;
+    const order = keys.subarray(0, count).sort();
+    const group: Group = {
+      directory: this.#directory,
+      from,
+      end,
+      hi: new Uint32Array(count),
+      lo: new Uint32Array(count),
+      part: new Uint32Array(count),
+      at: new Uint32Array(count),
+      minor: new Uint32Array(count),
+    };
+    for (let first = 0; first < count; ) {
+      const hi = Math.floor((order[first] as number) / INDEX_SPAN);
+      let next = first + 1;
+      while (next < count && (order[next] as number) < (hi + 1) * INDEX_SPAN) next++;
+      if (next - first > 1) sortByMinor(order.subarray(first, next));
+      fill(group, order, hi, first, next);
+      first = next;
+    }
+    return group;
+  }
+
+  #push(major: number, minor: number, part: number, at: number): void {
+    const index = this.#count++;
+    if (index >= GROUP_ENTRIES_MAX) {
+      throw this.#directory.corruption("htree-order", `more than ${index} entries of one hash`);
+    }
+    if (index === capacity) grow();
+    keys[index] = (major / 2) * INDEX_SPAN + index;
+    minors[index] = minor;
+    parts[index] = part;
+    offsets[index] = at;
+  }
+}
+
+/** Sorts entries of one major hash, which are in the order in which they are stored. */
+function sortByMinor(order: Float64Array): void {
+  const rank = (key: number): number => (minors[key % INDEX_SPAN] as number) >>> 8;
+  order.sort((a, b) => rank(a) - rank(b) || a - b);
+}
+
+/** Copies the entries from `first` up to `next`, all of one major hash, and numbers them. */
+function fill(group: Group, order: Float64Array, hi: number, first: number, next: number): void {
+  let position = 0;
+  for (let to = first; to < next; to++) {
+    const index = (order[to] as number) % INDEX_SPAN;
+    const minor = minors[index] as number;
+    const own = ((minor & MINOR_MASK) | FIRST_ORDINAL) >>> 0;
+    position = to > first ? Math.max(own, position + 1) : own;
+    group.hi[to] = hi;
+    group.lo[to] = position;
+    group.part[to] = parts[index] as number;
+    group.at[to] = offsets[index] as number;
+    group.minor[to] = minor;
+  }
+}
+
+function grow(): void {
+  capacity *= 2;
+  const grown = <A extends Float64Array | Uint32Array>(into: A, old: A): A => {
+    into.set(old);
+    return into;
+  };
+  keys = grown(new Float64Array(capacity), keys);
+  minors = grown(new Uint32Array(capacity), minors);
+  parts = grown(new Uint32Array(capacity), parts);
+  offsets = grown(new Uint32Array(capacity), offsets);
+}

@@ -1,0 +1,96 @@
+/**
+ * A way through a hash index: from the root down to one block of entries, and from that to the
+ * next. Every hash leads to exactly one block; the blocks of a continuation follow it.
+ */
+import type { FileBlock } from "../../base/numbers.ts";
+import {
+  checkHtreeRange,
+  HASH_END,
+  HtreeNode,
+  indirectLevels,
+  NODE_ENTRIES_AT,
+  ROOT_ENTRIES_AT,
+} from "../format/htree.ts";
+import type { Directory } from "./contents.ts";
+
+interface Step {
+  readonly node: HtreeNode;
+  index: number;
+  /** The hashes that the node covers. */
+  readonly key: number;
+  readonly endKey: number;
+}
+
+export class HtreePath {
+  readonly #directory: Directory;
+  readonly #steps: Step[] = [];
+  /** Blocks seen so far. A sound index leads to each block once. */
+  #visited = 0;
+
+  /** Leads to the block where names with this major hash begin. */
+  constructor(directory: Directory, hash: number) {
+    this.#directory = directory;
+    const root = directory.indexRoot();
+    const node = new HtreeNode(root.view, ROOT_ENTRIES_AT);
+    this.#steps.push({ node, index: node.find(hash), key: 0, endKey: HASH_END });
+    this.#descend(indirectLevels(root.view), hash);
+  }
+
+  /** The block of entries. */
+  get block(): FileBlock {
+    const { node, index } = this.#last;
+    return node.block(index);
+  }
+  /** The least hash in it; odd when names of the hash before lie in the block before as well. */
+  get key(): number {
+    return keyOf(this.#last);
+  }
+  /** The least hash of the block after it, in the same way. */
+  get endKey(): number {
+    return endKeyOf(this.#last);
+  }
+
+  /** Goes on to the next block. @returns false when this was the last. */
+  next(): boolean {
+    const steps = this.#steps;
+    let level = steps.length - 1;
+    while (level >= 0) {
+      const step = steps[level] as Step;
+      if (step.index + 1 < step.node.count) break;
+      level--;
+    }
+    if (level < 0) return false;
+    (steps[level] as Step).index++;
+    const below = steps.length - 1 - level;
+    steps.length = level + 1;
+    this.#descend(below, 0);
+    return true;
+  }
+
+  get #last(): Step {
+    return this.#steps[this.#steps.length - 1] as Step;
+  }
+
+  #descend(levels: number, hash: number): void {
+    const directory = this.#directory;
+    for (let level = 0; level < levels; level++) {
+      const above = this.#last;
+      const key = keyOf(above);
+      const endKey = endKeyOf(above);
+      const block = directory.indexNode(above.node.block(above.index));
+      const node = new HtreeNode(block.view, NODE_ENTRIES_AT);
+      checkHtreeRange(node, key, endKey, { inode: directory.number, block: block.number });
+      this.#steps.push({ node, index: node.find(hash), key, endKey });
+    }
+    if (++this.#visited > directory.partCount) {
+      throw directory.corruption("htree-block", "the index leads to a block more than once");
+    }
+  }
+}
+
+function keyOf({ node, index, key }: Step): number {
+  return index === 0 ? key : node.hash(index);
+}
+function endKeyOf({ node, index, endKey }: Step): number {
+  return index + 1 < node.count ? node.hash(index + 1) : endKey;
+}

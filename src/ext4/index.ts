@@ -1,0 +1,21 @@
+/** The public face of the ext4 library: all that other layers may import. */
+export { loadBlockBitmap, loadInodeBitmap } from "./alloc/bitmaps.ts";
+export { type DirectorySink, lookup, parentOf, readDirectory } from "./dir/directory.ts";
+export {
+  CORRUPTION_RULES,
+  CorruptionError,
+  type CorruptionRule,
+  FsError,
+  type Place,
+  UnsupportedError,
+} from "./errors.ts";
+export { type Filesystem, type OpenOptions, openFilesystem, ROOT_INODE } from "./filesystem.ts";
+export type { Crc32c } from "./format/checksum.ts";
+export { Compat, Incompat, RoCompat } from "./format/features.ts";
+export { FileType, type Inode, InodeFlags, type Timestamp } from "./format/inode.ts";
+export type { Superblock } from "./format/superblock.ts";
+export { readFile, seekData, seekHole } from "./map/file.ts";
+export { type Iomap, IomapType, iomapForRead, newIomap } from "./map/iomap.ts";
+export { readLink, sizeForStat } from "./ops/read-link.ts";
+export { type FilesystemStatistics, statFilesystem } from "./ops/statfs.ts";
+export { getXattr, listXattrs } from "./ops/xattr.ts";

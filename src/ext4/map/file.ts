@@ -1,0 +1,88 @@
+/**
+ * File contents for whoever has no shim: the library's readers, inline data, and directories'
+ * bytes. Everything comes from `iomapForRead`.
+ */
+import { Errno } from "../../base/errno.ts";
+import type { FileBlock } from "../../base/numbers.ts";
+import { readDevice } from "../cache/block-cache.ts";
+import { FsError } from "../errors.ts";
+import type { Filesystem } from "../filesystem.ts";
+import { type Inode, InodeFlags } from "../format/inode.ts";
+import { inlineData } from "./inline-data.ts";
+import { IomapType, iomapForRead, newIomap, readFileBlock } from "./iomap.ts";
+
+/**
+ * Reads into `into` from byte `offset` of the file on.
+ *
+ * @returns bytes read: fewer than asked for only at the end of the file, 0 from there on.
+ * @throws FsError EISDIR on a directory, ENOKEY on an encrypted file.
+ */
+export function readFile(fs: Filesystem, inode: Inode, offset: number, into: Uint8Array): number {
+  if (inode.isDirectory) throw new FsError(Errno.EISDIR, `inode ${inode.number} is a directory`);
+  if (inode.isRegular && inode.hasFlag(InodeFlags.ENCRYPT)) {
+    throw new FsError(Errno.ENOKEY, `inode ${inode.number} is encrypted`);
+  }
+  return readContents(fs, inode, offset, into);
+}
+
+/** As `readFile`, for any inode that has contents: directories and long symlinks as well. */
+export function readContents(
+  fs: Filesystem,
+  inode: Inode,
+  offset: number,
+  into: Uint8Array,
+): number {
+  const end = Math.min(inode.sizeBytes, offset + into.length);
+  const answer = newIomap();
+  for (let at = offset; at < end; at += answer.length) {
+    iomapForRead(fs, inode, at, end - at, answer);
+    const part = into.subarray(at - offset, Math.min(at + answer.length, end) - offset);
+    if (answer.type === IomapType.MAPPED) readDevice(fs.device, answer.addr, part);
+    else if (answer.type === IomapType.INLINE) readInline(fs, inode, at, part);
+    else part.fill(0);
+  }
+  return Math.max(0, end - offset);
+}
+
+/** Bytes that are not on the device as such: in the inode, or in the replayed journal. */
+function readInline(fs: Filesystem, inode: Inode, offset: number, into: Uint8Array): void {
+  if (inode.hasFlag(InodeFlags.INLINE_DATA)) {
+    const data = inlineData(inode);
+    into.fill(0);
+    into.set(data.subarray(offset, offset + into.length));
+    return;
+  }
+  const { blockSize } = fs.superblock;
+  const block = readFileBlock(fs, inode, Math.floor(offset / blockSize) as FileBlock);
+  const within = offset % blockSize;
+  if (block !== undefined) into.set(block.bytes.subarray(within, within + into.length));
+}
+
+/** The first byte at or after `offset` that is stored, or -1 when there is none before the end. */
+export function seekData(fs: Filesystem, inode: Inode, offset: number): number {
+  return seek(fs, inode, offset, true);
+}
+
+/** The first byte at or after `offset` that is not stored (the end counts); -1 past the end. */
+export function seekHole(fs: Filesystem, inode: Inode, offset: number): number {
+  return seek(fs, inode, offset, false);
+}
+
+/**
+ * A block map whose indirect blocks point to each other can pretend to have billions of runs. After
+ * this many a search ends with the answer that lseek(2) always allows: all the rest is data.
+ */
+const SEEK_RUNS_MAX = 100_000;
+
+function seek(fs: Filesystem, inode: Inode, offset: number, wanted: boolean): number {
+  if (offset < 0 || offset >= inode.sizeBytes) return -1;
+  const answer = newIomap();
+  let runs = 0;
+  for (let at = offset; at < inode.sizeBytes; at += answer.length) {
+    if (++runs > SEEK_RUNS_MAX) return wanted ? at : inode.sizeBytes;
+    iomapForRead(fs, inode, at, inode.sizeBytes - at, answer);
+    const isData = answer.type === IomapType.MAPPED || answer.type === IomapType.INLINE;
+    if (isData === wanted) return at;
+  }
+  return wanted ? -1 : inode.sizeBytes;
+}
