@@ -1,0 +1,12 @@
+/** The public face of the protocol layer: all that other layers may import. */
+export { opcodeName } from "./abi.ts";
+export type { AttributeOptions } from "./attributes.ts";
+export * from "./channel.ts";
+export {
+  type Connection,
+  MAX_WRITE_BYTES,
+  type NegotiationOptions,
+  ProtocolVersionError,
+} from "./negotiation.ts";
+export { type PresentationOptions, type ServedFilesystem, serveExt4 } from "./served.ts";
+export { Session, type SessionOptions } from "./session.ts";

@@ -1,0 +1,102 @@
+/**
+ * What kernel and server agree on in INIT: the protocol version, which is the older of the two, and
+ * the features that both have.
+ *
+ * @see fuse_kernel.h 7.45, "Version negotiation" and "INIT request/reply flags"
+ */
+import { Errno } from "../base/errno.ts";
+import { FsError } from "../ext4/index.ts";
+import { InitFlag, KERNEL_VERSION, MINOR_VERSION_MAX, MINOR_VERSION_MIN } from "./abi.ts";
+
+/** The longest READ, WRITE and READDIR in pages, and the same in bytes on machines of 4 KiB pages. */
+export const MAX_PAGES = 256;
+export const MAX_WRITE_BYTES = 0x10_0000;
+/** Read-ahead requests in flight, and how many of them make the kernel hold back. */
+export const MAX_BACKGROUND = 64;
+export const CONGESTION_THRESHOLD = 48;
+/** Times have a granularity of one nanosecond. */
+export const TIME_GRANULARITY_NS = 1;
+
+/**
+ * Features asked for wherever the kernel has them.
+ *
+ * Not asked for: AUTO_INVAL_DATA (would win over EXPLICIT_INVAL_DATA, and nobody changes the device
+ * behind our back), the SPLICE family (the shim does not splice), and all that only matters to
+ * writers.
+ */
+const WANTED =
+  InitFlag.ASYNC_READ |
+  InitFlag.EXPORT_SUPPORT |
+  InitFlag.BIG_WRITES |
+  InitFlag.HAS_IOCTL_DIR |
+  InitFlag.DO_READDIRPLUS |
+  InitFlag.READDIRPLUS_AUTO |
+  InitFlag.ASYNC_DIO |
+  InitFlag.NO_OPEN_SUPPORT |
+  InitFlag.PARALLEL_DIROPS |
+  InitFlag.ABORT_ERROR |
+  InitFlag.MAX_PAGES |
+  InitFlag.CACHE_SYMLINKS |
+  InitFlag.NO_OPENDIR_SUPPORT |
+  InitFlag.EXPLICIT_INVAL_DATA |
+  InitFlag.INIT_EXT;
+
+/** What the kernel says in `fuse_init_in`. */
+export interface Offer {
+  readonly major: number;
+  readonly minor: number;
+  readonly maxReadahead: number;
+  readonly flags: number;
+}
+
+/** What the user decides. */
+export interface NegotiationOptions {
+  /**
+   * Let the kernel enforce POSIX ACLs; it then checks all permissions itself, as if mounted with
+   * `default_permissions`. Default true.
+   */
+  readonly acl?: boolean;
+}
+
+/** What was agreed. */
+export interface Connection {
+  readonly minor: number;
+  readonly maxReadahead: number;
+  /** `InitFlag` bits that both sides have. */
+  readonly flags: number;
+}
+
+/** The kernel speaks a protocol that is too old to be served. */
+export class ProtocolVersionError extends FsError {
+  override readonly name = "ProtocolVersionError";
+
+  constructor(offer: Offer) {
+    super(
+      Errno.EPROTO,
+      `the kernel speaks FUSE ${offer.major}.${offer.minor}; ` +
+        `${KERNEL_VERSION}.${MINOR_VERSION_MIN} (Linux 5.4) or newer is needed`,
+    );
+  }
+}
+
+/**
+ * Decides the answer to an offer of the major version that we speak, or an older one.
+ *
+ * @throws ProtocolVersionError when it is too old.
+ */
+export function negotiate(offer: Offer, options: NegotiationOptions): Connection {
+  if (offer.major < KERNEL_VERSION || offer.minor < MINOR_VERSION_MIN) {
+    throw new ProtocolVersionError(offer);
+  }
+  const wanted = WANTED | (options.acl === false ? 0 : InitFlag.POSIX_ACL);
+  return {
+    minor: Math.min(offer.minor, MINOR_VERSION_MAX),
+    maxReadahead: offer.maxReadahead,
+    flags: offer.flags & wanted,
+  };
+}
+
+/** True when both sides have the feature `flag`. */
+export function hasFeature(connection: Connection, flag: number): boolean {
+  return (connection.flags & flag) !== 0;
+}

@@ -1,0 +1,238 @@
+/**
+ * The operations on the contents of files: OPEN, READ, LSEEK, BMAP, and those that a file which is
+ * only read needs no answer to: FLUSH, FSYNC, RELEASE.
+ *
+ * File data does not pass through here. READ only says where on the device the bytes lie; the shim
+ * keeps that and moves the bytes, for this request and all that follow on the same range. The
+ * exception are bytes that are not on the device as such (inline data, blocks that the journal has
+ * newer): an iomap of type INLINE, whose READ is answered from here.
+ */
+import { Errno } from "../../base/errno.ts";
+import { setLe32, setLe64 } from "../../base/layout.ts";
+import { FsError, type Inode, InodeFlags, IomapType } from "../../ext4/index.ts";
+import {
+  BmapIn,
+  BmapOut,
+  InitFlag,
+  LseekIn,
+  LseekOut,
+  Opcode,
+  OpenFlag,
+  OpenOut,
+  ReadIn,
+  Whence,
+} from "../abi.ts";
+import { isDirectory, isRegular } from "../attributes.ts";
+import { MAPPING_STRIDE, SERVE_BY_SHIM } from "../channel.ts";
+import { hasFeature } from "../negotiation.ts";
+import type { Context, Operation } from "./operation.ts";
+
+/** How many mappings are fetched ahead of what a READ needs. */
+const MAPPINGS_AHEAD = 64;
+
+/** @throws FsError ENOKEY when the contents are encrypted: keys are never given to this server. */
+function refuseEncrypted(inode: Inode): void {
+  if (isRegular(inode.mode) && (inode.flags & InodeFlags.ENCRYPT) !== 0) {
+    throw new FsError(Errno.ENOKEY, `inode ${inode.number} is encrypted`);
+  }
+}
+
+/**
+ * Sent by open(2), until it is once refused as unknown: the kernel then opens files without asking,
+ * and keeps their pages. An image with encrypted files keeps being asked, so that they are refused
+ * where the kernel's ext4 refuses them. Changes no lookup counts.
+ */
+export const Open: Operation = {
+  opcode: Opcode.OPEN,
+  name: "OPEN",
+  serve({ fs, connection }, request, reply) {
+    const optional = connection !== undefined && hasFeature(connection, InitFlag.NO_OPEN_SUPPORT);
+    if (optional && !fs.mayRefuseOpen) {
+      return reply.error(Errno.ENOSYS);
+    }
+    refuseEncrypted(fs.inode(request.inode));
+    const at = reply.append(OpenOut);
+    setLe32(reply.view, at, OpenOut.openFlags, OpenFlag.KEEP_CACHE);
+    return reply.finish();
+  },
+};
+
+/** Sent when a file that was opened by OPEN is closed for the last time. */
+export const Release: Operation = {
+  opcode: Opcode.RELEASE,
+  name: "RELEASE",
+  serve: (_context, _request, reply) => reply.finish(),
+};
+
+/** Sent at every close(2), until it is once refused as unknown. Changes no lookup counts. */
+export const Flush: Operation = {
+  opcode: Opcode.FLUSH,
+  name: "FLUSH",
+  serve: (_context, _request, reply) => reply.error(Errno.ENOSYS),
+};
+
+/** Sent by fsync(2), until it is once refused as unknown; it succeeds then. */
+export const Fsync: Operation = {
+  opcode: Opcode.FSYNC,
+  name: "FSYNC",
+  serve: (_context, _request, reply) => reply.error(Errno.ENOSYS),
+};
+
+/** Mappings on their way to the shim, sent whenever the channel's array is full. */
+class MappingBatch {
+  readonly #context: Context;
+  readonly #node: number;
+  readonly #sizeBytes: number;
+  #count = 0;
+  total = 0;
+
+  constructor(context: Context, node: number, sizeBytes: number) {
+    this.#context = context;
+    this.#node = node;
+    this.#sizeBytes = sizeBytes;
+  }
+
+  /** Adds the answer that `context.iomap` holds. */
+  add(): void {
+    const { mappings } = this.#context.channel;
+    const { offset, addr, length, type } = this.#context.iomap;
+    const at = this.#count * MAPPING_STRIDE;
+    mappings[at] = offset;
+    mappings[at + 1] = addr;
+    mappings[at + 2] = length;
+    mappings[at + 3] = type;
+    this.#count += 1;
+    this.total += 1;
+    if ((this.#count + 1) * MAPPING_STRIDE > mappings.length) this.flush();
+  }
+
+  flush(): void {
+    if (this.#count === 0) return;
+    this.#context.channel.map(this.#node, this.#sizeBytes, this.#count);
+    this.#count = 0;
+  }
+}
+
+/**
+ * Maps what the READ needs.
+ *
+ * @returns where the mappings end, or -1 when bytes among them are INLINE.
+ */
+function mapRange(
+  { fs, iomap }: Context,
+  inode: Inode,
+  offset: number,
+  end: number,
+  batch: MappingBatch,
+): number {
+  let at = offset;
+  while (at < end) {
+    fs.iomapForRead(inode, at, end - at, iomap);
+    if (iomap.type === IomapType.INLINE) return -1;
+    batch.add();
+    at = iomap.offset + iomap.length;
+  }
+  return at;
+}
+
+/**
+ * Maps on from `offset`, so that the READs to come are the shim's alone. This is only a favour: what
+ * goes wrong here would be told to a request that did not ask for it, and shows again if it is.
+ */
+function mapAhead({ fs, iomap }: Context, inode: Inode, offset: number, batch: MappingBatch): void {
+  try {
+    let at = offset;
+    while (at < inode.sizeBytes && batch.total < MAPPINGS_AHEAD) {
+      fs.iomapForRead(inode, at, inode.sizeBytes - at, iomap);
+      if (iomap.type === IomapType.INLINE) return;
+      batch.add();
+      at = iomap.offset + iomap.length;
+    }
+  } catch (error) {
+    if (!(error instanceof FsError)) throw error;
+  }
+}
+
+/**
+ * Sent for pages of a file that are not cached, and for every read with O_DIRECT; it arrives here
+ * only when the shim does not know where they are. Changes no lookup counts.
+ */
+export const Read: Operation = {
+  opcode: Opcode.READ,
+  name: "READ",
+  serve(context, request, reply) {
+    const at = request.takeStruct(ReadIn);
+    const offset = request.u64(at, ReadIn.offset);
+    const inode = context.fs.inode(request.inode);
+    if (isDirectory(inode.mode)) throw new FsError(Errno.EISDIR, "READ of a directory");
+    if (!isRegular(inode.mode)) throw new FsError(Errno.EINVAL, "READ of no regular file");
+    refuseEncrypted(inode);
+    const end = Math.min(offset + request.u32(at, ReadIn.size), inode.sizeBytes);
+    if (offset >= end) return reply.finish();
+
+    const batch = new MappingBatch(context, request.node, inode.sizeBytes);
+    const mappedEnd = mapRange(context, inode, offset, end, batch);
+    if (mappedEnd < 0) {
+      reply.appendFilled(end - offset, (into) => context.fs.readFile(inode, offset, into));
+      return reply.finish();
+    }
+    mapAhead(context, inode, mappedEnd, batch);
+    batch.flush();
+    return SERVE_BY_SHIM;
+  },
+  describe(request) {
+    const at = request.takeStruct(ReadIn);
+    return `offset ${request.u64(at, ReadIn.offset)} size ${request.u32(at, ReadIn.size)}`;
+  },
+};
+
+/** Sent by lseek(2) with SEEK_DATA or SEEK_HOLE. Changes no lookup counts. */
+export const Lseek: Operation = {
+  opcode: Opcode.LSEEK,
+  name: "LSEEK",
+  serve({ fs }, request, reply) {
+    const at = request.takeStruct(LseekIn);
+    const offset = request.u64(at, LseekIn.offset);
+    const whence = request.u32(at, LseekIn.whence);
+    if (whence !== Whence.SEEK_DATA && whence !== Whence.SEEK_HOLE) {
+      throw new FsError(Errno.EINVAL, `whence ${whence}`);
+    }
+    const inode = fs.inode(request.inode);
+    const found =
+      whence === Whence.SEEK_DATA ? fs.seekData(inode, offset) : fs.seekHole(inode, offset);
+    if (found < 0) return reply.error(Errno.ENXIO);
+    setLe64(reply.view, reply.append(LseekOut), LseekOut.offset, found);
+    return reply.finish();
+  },
+  describe(request) {
+    const at = request.takeStruct(LseekIn);
+    const data = request.u32(at, LseekIn.whence) === Whence.SEEK_DATA;
+    return `${data ? "data" : "hole"} from ${request.u64(at, LseekIn.offset)}`;
+  },
+};
+
+/**
+ * Sent by the FIBMAP ioctl and by swapon(2), on mounts of a block device only (type fuseblk). The
+ * answer is a block of the device, 0 for what has none. Changes no lookup counts.
+ */
+export const Bmap: Operation = {
+  opcode: Opcode.BMAP,
+  name: "BMAP",
+  serve({ fs, iomap }, request, reply) {
+    const at = request.takeStruct(BmapIn);
+    const blockSize = request.u32(at, BmapIn.blocksize);
+    if (blockSize === 0) throw new FsError(Errno.EINVAL, "BMAP in blocks of no size");
+    const inode = fs.inode(request.inode);
+    const offset = request.u64(at, BmapIn.block) * blockSize;
+    const answer = reply.append(BmapOut);
+    if (offset < inode.sizeBytes) {
+      fs.iomapForRead(inode, offset, blockSize, iomap);
+      if (iomap.type === IomapType.MAPPED) {
+        const device = iomap.addr + (offset - iomap.offset);
+        setLe64(reply.view, answer, BmapOut.block, Math.floor(device / blockSize));
+      }
+    }
+    return reply.finish();
+  },
+  describe: (request) => `block ${request.u64(request.takeStruct(BmapIn), BmapIn.block)}`,
+};

@@ -1,0 +1,128 @@
+/**
+ * IOCTL: the calls that read the flags, version, label and UUID that ext4 keeps.
+ *
+ * The kernel allows a FUSE server only calls whose number tells direction and size of the argument.
+ * That rules out EXT4_IOC_GETFSUUID, which reads a length from the caller although its number says
+ * that it only writes.
+ *
+ * @see ioctl_iflags(2), include/uapi/linux/fs.h, include/uapi/linux/ext4.h
+ */
+import { Errno } from "../../base/errno.ts";
+import { layout, setLe32, setU8, sizeOf } from "../../base/layout.ts";
+import { FsError } from "../../ext4/index.ts";
+import { IoctlIn, IoctlOut, Opcode } from "../abi.ts";
+import { isDirectory } from "../attributes.ts";
+import { visibleFlags, xflags } from "../file-flags.ts";
+import type { Reply } from "../reply.ts";
+import type { Request } from "../request.ts";
+import type { ServedFilesystem } from "../served.ts";
+import type { Operation } from "./operation.ts";
+
+/** The calls that are answered. Where a number holds the size of a long, both sizes are there. */
+// biome-ignore format: a table
+const Command = {
+  FS_IOC_GETFLAGS: 0x8008_6601,    FS_IOC32_GETFLAGS: 0x8004_6601,
+  FS_IOC_GETVERSION: 0x8008_7601,  FS_IOC32_GETVERSION: 0x8004_7601,
+  EXT4_IOC_GETVERSION: 0x8008_6603, EXT4_IOC32_GETVERSION: 0x8004_6603,
+  FS_IOC_FSGETXATTR: 0x801c_581f,
+  FS_IOC_GETFSLABEL: 0x8100_9431,
+  FS_IOC_GETFSUUID: 0x8011_1500,
+} as const;
+
+/** The calls that would change something. */
+// biome-ignore format: a table
+const MODIFYING: ReadonlySet<number> = new Set([
+  0x4008_6602, 0x4004_6602, // FS_IOC_SETFLAGS, FS_IOC32_SETFLAGS
+  0x4008_7602, 0x4004_7602, // FS_IOC_SETVERSION, FS_IOC32_SETVERSION
+  0x4008_6604, 0x4004_6604, // EXT4_IOC_SETVERSION, EXT4_IOC32_SETVERSION
+  0x401c_5820, // FS_IOC_FSSETXATTR
+  0x4100_9432, // FS_IOC_SETFSLABEL
+]);
+
+/** What the 32-bit answers look like. */
+// biome-ignore format: a table
+const Int = layout("int", 4, {
+  value: [0, "le32"],
+});
+
+// biome-ignore format: a table
+const Fsxattr = layout("fsxattr", 28, {
+  xflags:     [0, "le32"],
+  extsize:    [4, "le32"],
+  nextents:   [8, "le32"],
+  projid:     [12, "le32"],
+  cowextsize: [16, "le32"],
+  pad:        [20, 8],
+});
+
+/** The 16 bytes of the UUID follow. */
+// biome-ignore format: a table
+const Fsuuid2 = layout("fsuuid2", 1, {
+  len: [0, "u8"],
+});
+
+/** ext4 hands out its 16 bytes and a NUL. @see ext4_ioctl_getlabel() in fs/ext4/ioctl.c */
+const LABEL_SIZE = 17;
+
+/** Appends the answer to the reply. @throws FsError ENOTTY when the call is not known. */
+function append(fs: ServedFilesystem, command: number, request: Request, reply: Reply): void {
+  switch (command) {
+    case Command.FS_IOC_GETFLAGS:
+    case Command.FS_IOC32_GETFLAGS: {
+      const { flags, mode } = fs.inode(request.inode);
+      setLe32(reply.view, reply.append(Int), Int.value, visibleFlags(flags, isDirectory(mode)));
+      return;
+    }
+    case Command.FS_IOC_GETVERSION:
+    case Command.FS_IOC32_GETVERSION:
+    case Command.EXT4_IOC_GETVERSION:
+    case Command.EXT4_IOC32_GETVERSION: {
+      const { generation } = fs.inode(request.inode);
+      setLe32(reply.view, reply.append(Int), Int.value, generation);
+      return;
+    }
+    case Command.FS_IOC_FSGETXATTR: {
+      const { flags, mode, projectId } = fs.inode(request.inode);
+      const at = reply.append(Fsxattr);
+      const visible = visibleFlags(flags, isDirectory(mode));
+      setLe32(reply.view, at, Fsxattr.xflags, xflags(visible));
+      setLe32(reply.view, at, Fsxattr.projid, projectId);
+      return;
+    }
+    case Command.FS_IOC_GETFSLABEL: {
+      const label = new Uint8Array(LABEL_SIZE);
+      label.set(fs.volumeName.subarray(0, LABEL_SIZE - 1));
+      reply.appendBytes(label);
+      return;
+    }
+    case Command.FS_IOC_GETFSUUID: {
+      setU8(reply.view, reply.append(Fsuuid2), Fsuuid2.len, fs.uuid.length);
+      reply.appendBytes(fs.uuid);
+      return;
+    }
+    default:
+      throw MODIFYING.has(command)
+        ? new FsError(Errno.EROFS, `ioctl 0x${command.toString(16)} on a read-only mount`)
+        : new FsError(Errno.ENOTTY, `ioctl 0x${command.toString(16)} is not known`);
+  }
+}
+
+/** Sent by ioctl(2), for files and directories alike. Changes no lookup counts. */
+export const Ioctl: Operation = {
+  opcode: Opcode.IOCTL,
+  name: "IOCTL",
+  serve({ fs }, request, reply) {
+    const at = request.takeStruct(IoctlIn);
+    const outSize = request.u32(at, IoctlIn.outSize);
+    const before = reply.room - sizeOf(IoctlOut);
+    reply.append(IoctlOut);
+    append(fs, request.u32(at, IoctlIn.cmd), request, reply);
+    const answered = before - reply.room;
+    if (answered > outSize) {
+      throw new FsError(Errno.EINVAL, `room for ${outSize} of ${answered} bytes`);
+    }
+    return reply.finish();
+  },
+  describe: (request) =>
+    `command 0x${request.u32(request.takeStruct(IoctlIn), IoctlIn.cmd).toString(16)}`,
+};

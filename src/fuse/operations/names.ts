@@ -1,0 +1,51 @@
+/** The operations that give the kernel nodes, and take them back: LOOKUP, FORGET, BATCH_FORGET. */
+import type { InodeNumber } from "../../base/numbers.ts";
+import { BatchForgetIn, ForgetIn, Opcode } from "../abi.ts";
+import { NO_REPLY } from "../channel.ts";
+import type { ServedFilesystem } from "../served.ts";
+import { quoted } from "../text.ts";
+import type { Operation } from "./operation.ts";
+
+const DOT = 0x2e;
+
+function find(fs: ServedFilesystem, from: InodeNumber, name: Uint8Array): InodeNumber | 0 {
+  if (name.length === 1 && name[0] === DOT) return from;
+  if (name.length === 2 && name[0] === DOT && name[1] === DOT) return fs.parentOf(from);
+  return fs.lookup(from, name);
+}
+
+/**
+ * Sent for each path component that the kernel's dentry cache does not have, and with "." or ".."
+ * to turn an NFS file handle back into a node (then the node may be of any type, and one that the
+ * kernel never met). A miss is answered with an entry of node id 0, which the kernel caches too.
+ * Adds one lookup to the node found, none on a miss.
+ */
+export const Lookup: Operation = {
+  opcode: Opcode.LOOKUP,
+  name: "LOOKUP",
+  serve({ fs }, request, reply) {
+    const child = find(fs, request.inode, request.takeName());
+    return child === 0 ? reply.negativeEntry() : reply.entry(fs.inode(child));
+  },
+  describe: (request) => quoted(request.takeName()),
+};
+
+/**
+ * Sent when the kernel drops a node from its cache. Takes `nlookup` lookups from it. Node ids are
+ * inode numbers and nothing is kept for them, so there is nothing to count. Never answered.
+ */
+export const Forget: Operation = {
+  opcode: Opcode.FORGET,
+  name: "FORGET",
+  serve: () => NO_REPLY,
+  describe: (request) => `lookups ${request.u64(request.takeStruct(ForgetIn), ForgetIn.nlookup)}`,
+};
+
+/** Sent in place of many FORGETs. Takes lookups from each node listed. Never answered. */
+export const BatchForget: Operation = {
+  opcode: Opcode.BATCH_FORGET,
+  name: "BATCH_FORGET",
+  serve: () => NO_REPLY,
+  describe: (request) =>
+    `nodes ${request.u32(request.takeStruct(BatchForgetIn), BatchForgetIn.count)}`,
+};

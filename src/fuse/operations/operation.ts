@@ -1,0 +1,38 @@
+/**
+ * What an operation is: a row of the table that session, trace and statistics read. A handler
+ * decodes the request, asks the filesystem one thing, and encodes the answer; the errors it throws
+ * become errnos in the session.
+ */
+import type { Iomap } from "../../ext4/index.ts";
+import type { Channel } from "../channel.ts";
+import type { Connection, Offer } from "../negotiation.ts";
+import type { Reply } from "../reply.ts";
+import type { Request } from "../request.ts";
+import type { ServedFilesystem } from "../served.ts";
+
+/** What every handler works with; one for the whole session. */
+export interface Context {
+  readonly fs: ServedFilesystem;
+  readonly channel: Channel;
+  /** What INIT agreed on; undefined before that. */
+  readonly connection: Connection | undefined;
+  /** For the one question in hand, so that a request allocates nothing. */
+  readonly iomap: Iomap;
+  /**
+   * Settles what the kernel offers.
+   *
+   * @returns undefined when it is to offer again, in an older major version.
+   * @throws ProtocolVersionError when it is too old.
+   */
+  connect(offer: Offer): Connection | undefined;
+}
+
+export interface Operation {
+  readonly opcode: number;
+  /** As in `enum fuse_opcode`. */
+  readonly name: string;
+  /** @returns what `Channel.next` takes: the length of the reply, NO_REPLY or SERVE_BY_SHIM. */
+  serve(context: Context, request: Request, reply: Reply): number;
+  /** The arguments worth a place in the trace. */
+  describe?(request: Request): string;
+}

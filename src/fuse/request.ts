@@ -1,0 +1,135 @@
+/**
+ * A cursor over the request in hand. Handlers take the structs and names of a request from front to
+ * back and never slice: every length is checked here against the length that was received, and a
+ * request that is too short, or that lies about its length, is refused with EINVAL.
+ *
+ *     0          40
+ *     | header   | taken ...   | still to take ...   |
+ *                              ^ cursor              ^ end
+ *
+ * One object serves the whole session; what it hands out is valid until the next request.
+ */
+import { Errno } from "../base/errno.ts";
+import { type At, le32, sizeOf } from "../base/layout.ts";
+import { type InodeNumber, join32 } from "../base/numbers.ts";
+import { FsError } from "../ext4/index.ts";
+import { InHeader } from "./abi.ts";
+import { inodeOf } from "./nodes.ts";
+
+const HEADER_SIZE = sizeOf(InHeader);
+const SAFE_HI_MAX = 0x1f_ffff;
+
+/** What a handler may ask of a request. */
+export class Request {
+  /** Over the whole buffer: read the fields of a struct at the base that `takeStruct` returned. */
+  readonly view: DataView;
+  readonly #bytes: Uint8Array;
+  #cursor = 0;
+  #end = 0;
+  opcode = 0;
+  /** The node that the request is about. */
+  node = 0;
+
+  /** @param bytes the buffer that every request of the session lies in. */
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  /**
+   * Reads the header of the `length` bytes that just arrived.
+   *
+   * @returns false when they cannot even be answered, for want of a header.
+   */
+  open(length: number): boolean {
+    if (length < HEADER_SIZE || length > this.#bytes.length) return false;
+    this.opcode = le32(this.view, 0, InHeader.opcode);
+    this.node = this.u64(0, InHeader.nodeid);
+    this.#end = length;
+    this.rewind();
+    return true;
+  }
+
+  /** Puts the cursor back to the start of the body. */
+  rewind(): void {
+    this.#cursor = HEADER_SIZE;
+  }
+
+  /** @throws FsError EINVAL when the length in the header is not the length that arrived. */
+  verifyLength(): void {
+    const said = le32(this.view, 0, InHeader.len);
+    if (said !== this.#end) {
+      throw malformed(`the header says ${said} bytes, ${this.#end} arrived`);
+    }
+  }
+
+  /** The inode of `node`. @throws FsError ESTALE when there can be none. */
+  get inode(): InodeNumber {
+    return inodeOf(this.node);
+  }
+
+  /** Bytes still to take. */
+  get remaining(): number {
+    return this.#end - this.#cursor;
+  }
+
+  /**
+   * Takes a struct that `layout()` declared.
+   *
+   * @param sizeMin what an older kernel may send of it; fields behind that must not be read then.
+   * @returns its base, for the readers of base/layout.ts.
+   */
+  takeStruct(struct: object, sizeMin = sizeOf(struct)): number {
+    const base = this.#cursor;
+    if (this.remaining < sizeMin) {
+      throw malformed(`${this.remaining} bytes are left of ${sizeMin}`);
+    }
+    this.#cursor = Math.min(base + sizeOf(struct), this.#end);
+    return base;
+  }
+
+  /** Takes a name and the NUL behind it. @returns a view without the NUL. */
+  takeName(): Uint8Array {
+    const start = this.#cursor;
+    for (let at = start; at < this.#end; at++) {
+      if (this.#bytes[at] === 0) {
+        this.#cursor = at + 1;
+        return this.#bytes.subarray(start, at);
+      }
+    }
+    throw malformed("a name has no end");
+  }
+
+  /** A 32-bit field of the struct at `base`. */
+  u32(base: number, at: At<"le32">): number {
+    return le32(this.view, base, at);
+  }
+
+  /**
+   * A 64-bit field of the struct at `base`. What does not fit 53 bits becomes 2^53 - 1: as a file
+   * offset that is behind the end of every file, as a node id it names no inode.
+   */
+  u64(base: number, at: At<"le64">): number {
+    const hi = this.u64Hi(base, at);
+    return hi > SAFE_HI_MAX ? Number.MAX_SAFE_INTEGER : join32(hi, this.u64Lo(base, at));
+  }
+
+  /** The upper half of a 64-bit field, for a value that uses all of its bits. */
+  u64Hi(base: number, at: At<"le64">): number {
+    return this.view.getUint32(base + at + 4, true);
+  }
+
+  /** The lower half of a 64-bit field. */
+  u64Lo(base: number, at: At<"le64">): number {
+    return this.view.getUint32(base + at, true);
+  }
+
+  /** The number that pairs the request with its reply, for a person. */
+  get unique(): string {
+    return this.view.getBigUint64(InHeader.unique, true).toString();
+  }
+}
+
+function malformed(what: string): FsError {
+  return new FsError(Errno.EINVAL, `malformed request: ${what}`);
+}

@@ -1,0 +1,63 @@
+/**
+ * What the protocol layer asks of the filesystem it serves. `serveExt4` puts an opened image behind
+ * it; tests pass a stand-in, so that the wire is tested without an image.
+ *
+ * Nothing here knows FUSE: inodes are named by their numbers, and an answer that is expected (no
+ * such entry, no such xattr) is a value.
+ */
+import type { InodeNumber } from "../base/numbers.ts";
+import type { DirectorySink, Filesystem, Inode, Iomap } from "../ext4/index.ts";
+import * as ext4 from "../ext4/index.ts";
+
+/** Each method is the function of the same name in `src/ext4/index.ts`, where it is documented. */
+export interface ServedFilesystem {
+  readonly blockSize: number;
+  readonly volumeName: Uint8Array;
+  readonly uuid: Uint8Array;
+  /** True when opening a file may have to be refused: the image has encrypted files. */
+  readonly mayRefuseOpen: boolean;
+  inode(number: InodeNumber): Inode;
+  lookup(parent: InodeNumber, name: Uint8Array): InodeNumber | 0;
+  parentOf(directory: InodeNumber): InodeNumber;
+  readDirectory(directory: InodeNumber, fromHi: number, fromLo: number, sink: DirectorySink): void;
+  sizeForStat(inode: Inode): number;
+  readLink(inode: InodeNumber): Uint8Array;
+  getXattr(inode: InodeNumber, name: Uint8Array): Uint8Array | undefined;
+  listXattrs(inode: InodeNumber): Uint8Array;
+  totals(): ReturnType<typeof ext4.statFilesystem>;
+  iomapForRead(inode: Inode, offset: number, length: number, answer: Iomap): Iomap;
+  readFile(inode: Inode, offset: number, into: Uint8Array): number;
+  seekData(inode: Inode, offset: number): number;
+  seekHole(inode: Inode, offset: number): number;
+}
+
+/** How an image is presented. */
+export interface PresentationOptions {
+  /** Count the filesystem's own blocks as part of its size, as Minix did. */
+  readonly minixdf: boolean;
+}
+
+/** Serves the opened image `fs`. */
+export function serveExt4(fs: Filesystem, { minixdf }: PresentationOptions): ServedFilesystem {
+  return {
+    blockSize: fs.superblock.blockSize,
+    volumeName: fs.superblock.volumeName,
+    uuid: fs.superblock.uuid,
+    mayRefuseOpen: fs.superblock.hasIncompat(ext4.Incompat.ENCRYPT),
+    inode: (number) => fs.inode(number),
+    lookup: (parent, name) => ext4.lookup(fs, parent, name),
+    parentOf: (directory) => ext4.parentOf(fs, directory),
+    readDirectory: (directory, fromHi, fromLo, sink) =>
+      ext4.readDirectory(fs, directory, fromHi, fromLo, sink),
+    sizeForStat: (inode) => ext4.sizeForStat(fs, inode),
+    readLink: (inode) => ext4.readLink(fs, inode),
+    getXattr: (inode, name) => ext4.getXattr(fs, inode, name),
+    listXattrs: (inode) => ext4.listXattrs(fs, inode),
+    totals: () => ext4.statFilesystem(fs, { minixdf }),
+    iomapForRead: (inode, offset, length, answer) =>
+      ext4.iomapForRead(fs, inode, offset, length, answer),
+    readFile: (inode, offset, into) => ext4.readFile(fs, inode, offset, into),
+    seekData: (inode, offset) => ext4.seekData(fs, inode, offset),
+    seekHole: (inode, offset) => ext4.seekHole(fs, inode, offset),
+  };
+}
