@@ -8,6 +8,7 @@
 import type { BlockDevice } from "../base/block-device.ts";
 import type { FsBlock, InodeNumber } from "../base/numbers.ts";
 import { BlockGroups } from "./alloc/groups.ts";
+import { Arena } from "./cache/arena.ts";
 import { BlockCache, readDevice } from "./cache/block-cache.ts";
 import { InodeCache } from "./cache/inode-cache.ts";
 import { CorruptionError, FsError } from "./errors.ts";
@@ -40,6 +41,8 @@ export interface OpenOptions {
 export const ROOT_INODE = 2 as InodeNumber;
 
 const CACHE_SIZE_DEFAULT = 32 * 1024 * 1024;
+/** Inodes are cut from pieces of this size. */
+const INODE_ARENA_CHUNK_BYTES = 16 * 1024;
 const SUPERBLOCK_SIZE = 1024;
 const SUPERBLOCK_UNIT = 1024;
 
@@ -88,6 +91,7 @@ export class Filesystem {
   /** What fast commits changed after the last full commit. */
   recovered: FastCommitChanges | undefined;
   readonly #inodes = new InodeCache((number) => this.#load(number));
+  readonly #inodeArena: Arena;
   readonly #options: OpenOptions;
 
   constructor(device: BlockDevice, options: OpenOptions, overlay?: ReplayedDevice) {
@@ -108,6 +112,7 @@ export class Filesystem {
     this.superblock = new Superblock(new DataView(bytes.buffer), device.sizeBytes, crc32c);
     const { superblock } = this;
     this.checksums = new Checksums(superblock.metadataChecksums, superblock.checksumSeed, crc32c);
+    this.#inodeArena = new Arena(superblock.inodeSize, INODE_ARENA_CHUNK_BYTES);
     this.blocks = new BlockCache(
       this.device,
       superblock.blockSize,
@@ -157,8 +162,9 @@ export class Filesystem {
 
   #load(number: InodeNumber): Inode {
     const { block, at } = this.groups.locateInode(number);
-    const { inodeSize } = this.superblock;
-    const raw = this.blocks.get(block).bytes.slice(at, at + inodeSize);
-    return new Inode(number, new DataView(raw.buffer), this.superblock, this.checksums);
+    const bytes = this.#inodeArena.take();
+    const table = this.blocks.get(block).bytes;
+    for (let index = 0; index < bytes.length; index++) bytes[index] = table[at + index] as number;
+    return new Inode(number, bytes, this.superblock, this.checksums);
   }
 }

@@ -2,14 +2,15 @@
  * Metadata blocks in memory, bounded in bytes.
  *
  * A block enters through `get`, which reads it from the device. Whoever interprets a block verifies
- * it once and marks it (`Block.verifiedAs`); from then on accessors trust its bytes. Eviction is by
- * second chance: a hit only sets a bit, and the oldest block without the bit goes first.
+ * it once and marks it (`Block.markVerified`); from then on accessors trust its bytes.
  */
 
 import type { BlockDevice } from "../../base/block-device.ts";
 import { Errno } from "../../base/errno.ts";
 import type { FsBlock } from "../../base/numbers.ts";
 import { CorruptionError, FsError } from "../errors.ts";
+import { Arena } from "./arena.ts";
+import { ClockRing } from "./clock-ring.ts";
 
 /** What a block was verified as; together with an inode number it makes the mark on the block. */
 // biome-ignore format: a table
@@ -22,8 +23,6 @@ export class Block {
   readonly number: FsBlock;
   readonly bytes: Uint8Array;
   readonly view: DataView;
-  /** For the eviction only. */
-  referenced = false;
   #verifiedAs = 0;
 
   constructor(number: FsBlock, bytes: Uint8Array) {
@@ -43,19 +42,22 @@ export class Block {
 
 /** Enough to hold one path through the deepest trees, however small the budget. */
 const BLOCKS_MIN = 32;
+/** Blocks are cut from pieces of this size. */
+const ARENA_CHUNK_BYTES = 64 * 1024;
 
 export class BlockCache {
   readonly #device: BlockDevice;
   readonly #blockSize: number;
   readonly #blockCount: number;
-  readonly #capacity: number;
-  readonly #blocks = new Map<number, Block>();
+  readonly #arena: Arena;
+  readonly #blocks: ClockRing<Block>;
 
   constructor(device: BlockDevice, blockSize: number, blockCount: number, capacityBytes: number) {
     this.#device = device;
     this.#blockSize = blockSize;
     this.#blockCount = blockCount;
-    this.#capacity = Math.max(BLOCKS_MIN, Math.floor(capacityBytes / blockSize));
+    this.#arena = new Arena(blockSize, ARENA_CHUNK_BYTES);
+    this.#blocks = new ClockRing(Math.max(BLOCKS_MIN, Math.floor(capacityBytes / blockSize)));
   }
 
   /**
@@ -66,32 +68,16 @@ export class BlockCache {
    */
   get(number: FsBlock): Block {
     const cached = this.#blocks.get(number);
-    if (cached !== undefined) {
-      cached.referenced = true;
-      return cached;
-    }
+    if (cached !== undefined) return cached;
     if (!(number >= 0 && number < this.#blockCount)) {
-      throw new CorruptionError(
-        "block-range",
-        { block: number },
-        `the last block is ${this.#blockCount - 1}`,
-      );
+      const found = `the last block is ${this.#blockCount - 1}`;
+      throw new CorruptionError("block-range", { block: number }, found);
     }
-    const bytes = new Uint8Array(this.#blockSize);
+    const bytes = this.#arena.take();
     readDevice(this.#device, number * this.#blockSize, bytes);
     const block = new Block(number, bytes);
-    if (this.#blocks.size >= this.#capacity) this.#evict();
-    this.#blocks.set(number, block);
+    this.#blocks.add(number, block);
     return block;
-  }
-
-  #evict(): void {
-    for (const [number, block] of this.#blocks) {
-      this.#blocks.delete(number);
-      if (!block.referenced) return;
-      block.referenced = false;
-      this.#blocks.set(number, block);
-    }
   }
 }
 

@@ -28,14 +28,10 @@ import {
 } from "../format/dirent.ts";
 import { HASH_END } from "../format/htree.ts";
 import type { Directory } from "./contents.ts";
+import type { AddedEntry } from "./directory-changes.ts";
 import { HtreePath } from "./htree-path.ts";
-import { type DirectorySink, shownName, storedName } from "./listing.ts";
+import { type DirectorySink, listDots, shownName, storedName } from "./listing.ts";
 
-const DOT = Uint8Array.of(0x2e);
-const DOT_DOT = Uint8Array.of(0x2e, 0x2e);
-const DT_DIR = 4;
-const DOT_POSITION = 1;
-const DOT_DOT_POSITION = 2;
 const FIRST_ORDINAL = 3;
 const MINOR_MASK = 0xffff_ff00;
 /** Bits of an index into a group: with the 31 of a position's upper half they make a sort key. */
@@ -111,14 +107,6 @@ export function listInHashOrder(
   }
 }
 
-function listDots(directory: Directory, fromLo: number, sink: DirectorySink): boolean {
-  const type = directory.format.hasFileType ? DT_DIR : 0;
-  if (fromLo < DOT_POSITION && !sink(DOT, directory.number, type, 0, DOT_POSITION)) return false;
-  if (fromLo >= DOT_DOT_POSITION) return true;
-  const parent = directory.parent();
-  return parent === 0 || sink(DOT_DOT, parent, type, 0, DOT_DOT_POSITION);
-}
-
 /** @returns false when the sink wants no more. */
 function listGroup(group: Group, fromHi: number, fromLo: number, sink: DirectorySink): boolean {
   const { directory, hi, lo, part, at, minor } = group;
@@ -187,6 +175,26 @@ function loadGroup(directory: Directory, hash: number): Group {
   return collector.sorted(from, end);
 }
 
+interface Hashes {
+  readonly major: Uint32Array;
+  readonly minor: Uint32Array;
+}
+
+const addedHashes = new WeakMap<readonly AddedEntry[], Hashes>();
+
+function hashesOfAdded({ hash }: Directory, added: readonly AddedEntry[]): Hashes {
+  const known = addedHashes.get(added);
+  if (known !== undefined) return known;
+  const hashes = { major: new Uint32Array(added.length), minor: new Uint32Array(added.length) };
+  added.forEach(({ name }, index) => {
+    hash.ofName(name, 0, name.length);
+    hashes.major[index] = hash.major;
+    hashes.minor[index] = hash.minor;
+  });
+  addedHashes.set(added, hashes);
+  return hashes;
+}
+
 /** Gathers entries with their hashes. The arrays serve one group after another, and grow as needed. */
 let capacity = 512;
 let keys = new Float64Array(capacity);
@@ -225,11 +233,12 @@ class Collector {
 
   /** Adds what fast commits added with hashes from `from` up to `end`. */
   addAdded(from: number, end: number): void {
-    const { hash, changes } = this.#directory;
-    changes?.added.forEach(({ name }, index) => {
-      if (isDotOrDotDot(name, 0, name.length)) return;
-      hash.ofName(name, 0, name.length);
-      if (hash.major >= from && hash.major < end) this.#push(hash.major, hash.minor, ADDED, index);
+    const added = this.#directory.changes?.added;
+    if (added === undefined) return;
+    const hashes = hashesOfAdded(this.#directory, added);
+    hashes.major.forEach((major, index) => {
+      if (major < from || major >= end) return;
+      this.#push(major, hashes.minor[index] as number, ADDED, index);
     });
   }
 

@@ -25,6 +25,26 @@ export type DirectorySink = (
   nextLo: number,
 ) => boolean;
 
+const DOT = Uint8Array.of(0x2e);
+const DOT_DOT = Uint8Array.of(0x2e, 0x2e);
+const DT_DIR = 4;
+/** The positions after "." and after "..", where these two are not listed as they are stored. */
+const AFTER_DOT = 1;
+const AFTER_DOT_DOT = 2;
+
+/**
+ * Gives "." and "..", the first two entries, to `sink`, unless the position `from` is behind them.
+ *
+ * @returns false when it wants no more.
+ */
+export function listDots(directory: Directory, from: number, sink: DirectorySink): boolean {
+  const type = directory.format.hasFileType ? DT_DIR : 0;
+  if (from < AFTER_DOT && !sink(DOT, directory.number, type, 0, AFTER_DOT)) return false;
+  if (from >= AFTER_DOT_DOT) return true;
+  const parent = directory.parent();
+  return parent === 0 || sink(DOT_DOT, parent, type, 0, AFTER_DOT_DOT);
+}
+
 /** The bytes of the name of the entry at `at`. */
 export function storedName({ bytes, view }: Dirents, at: number): Uint8Array {
   const name = at + DIRENT_HEAD_SIZE;

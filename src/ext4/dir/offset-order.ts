@@ -1,7 +1,10 @@
 /**
  * Lists a directory in the order in which its entries are stored: the only order that directories
- * of several blocks without an index have. A position is a byte offset into the directory; entries
- * that fast commits added come after the last block, one position each.
+ * of several blocks without an index have. A position is a byte offset into the directory (each part
+ * of an inline one counts as a block), and reading goes on with the entry there or the next one.
+ *
+ * Inline directories store no "." and "..": they come first, at the positions 0 and 1, where the
+ * number of the parent lies. Entries that fast commits added come after the last block.
  */
 
 import { le32 } from "../../base/layout.ts";
@@ -16,7 +19,7 @@ import {
   isDotOrDotDot,
 } from "../format/dirent.ts";
 import type { Directory } from "./contents.ts";
-import { type DirectorySink, shownName, storedName } from "./listing.ts";
+import { type DirectorySink, listDots, shownName, storedName } from "./listing.ts";
 
 const HALF = 0x1_0000_0000;
 
@@ -29,6 +32,7 @@ export function listInStoredOrder(
 ): void {
   const { blockSize } = directory.format;
   const position = join32(fromHi, fromLo);
+  if (directory.isInline && !listDots(directory, position, sink)) return;
   const { partCount } = directory;
   let part = Math.floor(position / blockSize);
   let from = position % blockSize;
@@ -71,7 +75,7 @@ function listPart(
       minor = le32(view, direntHashAt(view, at), DirentHash.minorHash);
     }
     const name = shownName(directory, stored, major, minor);
-    const after = (next < end ? part * blockSize + next : (part + 1) * blockSize) as number;
+    const after = next < end ? part * blockSize + next : (part + 1) * blockSize;
     const hi = Math.floor(after / HALF);
     if (!sink(name, direntInode(view, at), direntType(view, at, format), hi, after % HALF)) {
       return false;

@@ -47,13 +47,12 @@ export function findDirent(
 ): number {
   const { stored } = wanted;
   for (let at = from; at < end; at += direntLength(view, at, blockSize)) {
-    if (direntInode(view, at) === 0) continue;
     const length = direntNameLength(view, at);
     const name = at + DIRENT_HEAD_SIZE;
     const fits =
       stored === undefined
-        ? wanted.matches(bytes, name, length)
-        : isSame(bytes, name, length, stored);
+        ? direntInode(view, at) !== 0 && wanted.matches(bytes, name, length)
+        : isSame(bytes, name, length, stored) && direntInode(view, at) !== 0;
     if (fits) return at;
   }
   return -1;

@@ -41,12 +41,20 @@ function makeSlices(count: number): Uint32Array {
 const SLICES = makeSlices(4);
 const CRC16 = makeTable(CRC16_POLYNOMIAL);
 
-/** crc32c in TypeScript, four bytes at a time, for where no native one is passed in. */
-export const crc32cScript: Crc32c = (seed, bytes) => {
+/**
+ * crc32c in TypeScript, four bytes at a time: for where no native one is passed in, and for pieces
+ * so short that a native call costs more.
+ */
+export function crc32cScript(
+  seed: number,
+  bytes: Uint8Array,
+  from = 0,
+  end = bytes.length,
+): number {
   const table = SLICES;
-  const whole = bytes.length & ~3;
+  const whole = end - ((end - from) & 3);
   let crc = seed;
-  let at = 0;
+  let at = from;
   for (; at < whole; at += 4) {
     crc ^=
       (bytes[at] as number) |
@@ -59,11 +67,11 @@ export const crc32cScript: Crc32c = (seed, bytes) => {
       (table[256 + ((crc >>> 16) & 0xff)] as number) ^
       (table[crc >>> 24] as number);
   }
-  for (; at < bytes.length; at++) {
+  for (; at < end; at++) {
     crc = (crc >>> 8) ^ (table[(crc ^ (bytes[at] as number)) & 0xff] as number);
   }
   return crc >>> 0;
-};
+}
 
 /** Continues the crc16 `seed` over `bytes`. */
 export function crc16(seed: number, bytes: Uint8Array): number {
@@ -74,7 +82,9 @@ export function crc16(seed: number, bytes: Uint8Array): number {
 
 const word = new Uint8Array(8);
 const wordView = new DataView(word.buffer);
-const ZERO = new Uint8Array(4);
+const ZEROS = new Uint8Array(4);
+/** Below this many bytes the call of a native crc32c costs more than it saves. */
+const SHORT_BYTES = 512;
 
 /** The checksums of one filesystem: its seed, and whether they are on at all. */
 export class Checksums {
@@ -90,18 +100,20 @@ export class Checksums {
     this.#crc32c = crc32c;
   }
 
-  over(seed: number, bytes: Uint8Array): number {
-    return this.#crc32c(seed, bytes);
+  /** Continues `seed` over the bytes of `bytes` from `from` up to, not including, `end`. */
+  over(seed: number, bytes: Uint8Array, from = 0, end = bytes.length): number {
+    if (end - from < SHORT_BYTES) return crc32cScript(seed, bytes, from, end);
+    return this.#crc32c(seed, bytes.subarray(from, end));
   }
 
   /** Continues `seed` over the `count` (up to 4) zero bytes that stand in for the stored checksum. */
   overZeros(seed: number, count: number): number {
-    return crc32cScript(seed, count === 4 ? ZERO : ZERO.subarray(0, count));
+    return crc32cScript(seed, ZEROS, 0, count);
   }
 
   overLe32(seed: number, value: number): number {
     wordView.setUint32(0, value, true);
-    return crc32cScript(seed, word.subarray(0, 4));
+    return crc32cScript(seed, word, 0, 4);
   }
 
   /** Continues `seed` over a block number, as an xattr block's checksum begins. */

@@ -70,6 +70,7 @@ export class Inode {
   readonly number: InodeNumber;
   /** The whole on-disk inode, `s_inode_size` bytes. */
   readonly raw: DataView;
+  readonly #bytes: Uint8Array;
   readonly generation: number;
   readonly mode: number;
   readonly uid: number;
@@ -80,11 +81,6 @@ export class Inode {
   readonly blocks512: number;
   readonly flags: number;
   readonly projectId: number;
-  readonly accessedAt: Timestamp;
-  readonly modifiedAt: Timestamp;
-  readonly changedAt: Timestamp;
-  /** Unknown on inodes that are too small to hold it. */
-  readonly createdAt: Timestamp | undefined;
   /** Bytes of newer fields behind the classic 128; the in-inode xattrs start after them. */
   readonly extraSize: number;
   /** The block of xattrs, or 0. */
@@ -93,14 +89,21 @@ export class Inode {
   readonly checksumSeed: number;
 
   /**
-   * Parses the inode that `raw` holds; the caller gives the bytes away.
+   * Parses the inode that `bytes` hold, `s_inode_size` of them; the caller gives them away.
    *
    * @throws FsError ESTALE when the inode is not in use.
    * @throws CorruptionError when it fails its checksum or contradicts itself.
    */
-  constructor(number: InodeNumber, raw: DataView, superblock: Superblock, checksums: Checksums) {
+  constructor(
+    number: InodeNumber,
+    bytes: Uint8Array,
+    superblock: Superblock,
+    checksums: Checksums,
+  ) {
     const I = InodeLayout;
+    const raw = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.number = number;
+    this.#bytes = bytes;
     this.raw = raw;
     this.mode = le16(raw, 0, I.mode);
     this.linkCount = le16(raw, 0, I.linksCount);
@@ -142,14 +145,25 @@ export class Inode {
       le32(raw, 0, I.fileAclLo),
     ) as FsBlock;
 
-    this.accessedAt = this.#time(I.atime, I.atimeExtra);
-    this.modifiedAt = this.#time(I.mtime, I.mtimeExtra);
-    this.changedAt = this.#time(I.ctime, I.ctimeExtra);
-    this.createdAt = this.#has(I.crtime) ? this.#time(I.crtime, I.crtimeExtra) : undefined;
     this.projectId =
       superblock.hasRoCompat(RoCompat.PROJECT) && this.#has(I.projid)
         ? le32(raw, 0, I.projid)
         : PROJECT_DEFAULT;
+  }
+
+  get accessedAt(): Timestamp {
+    return this.#time(InodeLayout.atime, InodeLayout.atimeExtra);
+  }
+  get modifiedAt(): Timestamp {
+    return this.#time(InodeLayout.mtime, InodeLayout.mtimeExtra);
+  }
+  get changedAt(): Timestamp {
+    return this.#time(InodeLayout.ctime, InodeLayout.ctimeExtra);
+  }
+  /** Unknown on inodes that are too small to hold it. */
+  get createdAt(): Timestamp | undefined {
+    if (!this.#has(InodeLayout.crtime)) return undefined;
+    return this.#time(InodeLayout.crtime, InodeLayout.crtimeExtra);
   }
 
   get type(): number {
@@ -170,7 +184,7 @@ export class Inode {
 
   /** The 60 bytes of `i_block`, in place. */
   get iBlock(): Uint8Array {
-    return new Uint8Array(this.raw.buffer, this.raw.byteOffset + InodeLayout.block, I_BLOCK_SIZE);
+    return this.#bytes.subarray(InodeLayout.block, InodeLayout.block + I_BLOCK_SIZE);
   }
 
   /**
@@ -219,23 +233,24 @@ export class Inode {
 
   #verifyChecksum(checksums: Checksums): void {
     const I = InodeLayout;
-    const raw = this.raw;
-    const bytes = new Uint8Array(raw.buffer, raw.byteOffset, raw.byteLength);
-    let crc = checksums.over(this.checksumSeed, bytes.subarray(0, I.checksumLo));
+    const { raw } = this;
+    const bytes = this.#bytes;
+    const end = bytes.length;
+    let crc = checksums.over(this.checksumSeed, bytes, 0, I.checksumLo);
     crc = checksums.overZeros(crc, 2);
-    crc = checksums.over(crc, bytes.subarray(I.checksumLo + 2, CLASSIC_INODE_SIZE));
+    crc = checksums.over(crc, bytes, I.checksumLo + 2, CLASSIC_INODE_SIZE);
     let stored = le16(raw, 0, I.checksumLo);
     let mask = 0xffff;
-    if (raw.byteLength > CLASSIC_INODE_SIZE) {
+    if (end > CLASSIC_INODE_SIZE) {
       let rest = CLASSIC_INODE_SIZE;
       if (CLASSIC_INODE_SIZE + this.extraSize >= I.checksumHi + 2) {
-        crc = checksums.over(crc, bytes.subarray(CLASSIC_INODE_SIZE, I.checksumHi));
+        crc = checksums.over(crc, bytes, CLASSIC_INODE_SIZE, I.checksumHi);
         crc = checksums.overZeros(crc, 2);
         rest = I.checksumHi + 2;
         stored = (stored | (le16(raw, 0, I.checksumHi) << 16)) >>> 0;
         mask = 0xffffffff;
       }
-      crc = checksums.over(crc, bytes.subarray(rest));
+      crc = checksums.over(crc, bytes, rest, end);
     }
     const found = (crc & mask) >>> 0;
     if (found !== stored) {
