@@ -163,8 +163,7 @@ export class Filesystem {
   #load(number: InodeNumber): Inode {
     const { block, at } = this.groups.locateInode(number);
     const bytes = this.#inodeArena.take();
-    const table = this.blocks.get(block).bytes;
-    for (let index = 0; index < bytes.length; index++) bytes[index] = table[at + index] as number;
+    bytes.set(this.blocks.get(block).bytes.subarray(at, at + bytes.length));
     return new Inode(number, bytes, this.superblock, this.checksums);
   }
 }

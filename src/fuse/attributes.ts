@@ -141,7 +141,7 @@ export class AttributeWriter {
     setLe16(view, at, Statx.mode, this.#mode(inode.mode));
     setLe64(view, at, Statx.ino, inode.number);
     setLe64(view, at, Statx.size, this.#fs.sizeForStat(inode));
-    setLe64(view, at, Statx.blocks, inode.blocks512);
+    setLe64(view, at, Statx.blocks, inode.blocksForStat);
     setLe64(view, at, Statx.attributesMask, STATX_ATTRIBUTES_MASK);
     this.#writeSxTime(view, at + Statx.atime, inode.accessedAt);
     if (born !== undefined) this.#writeSxTime(view, at + Statx.btime, born);
@@ -159,7 +159,7 @@ export class AttributeWriter {
   #writeAttr(view: DataView, base: number, inode: Inode): void {
     setLe64(view, base, Attr.ino, inode.number);
     setLe64(view, base, Attr.size, this.#fs.sizeForStat(inode));
-    setLe64(view, base, Attr.blocks, inode.blocks512);
+    setLe64(view, base, Attr.blocks, inode.blocksForStat);
     setSeconds(view, base, Attr.atime, inode.accessedAt.seconds);
     setSeconds(view, base, Attr.mtime, inode.modifiedAt.seconds);
     setSeconds(view, base, Attr.ctime, inode.changedAt.seconds);

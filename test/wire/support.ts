@@ -130,7 +130,7 @@ const inodeDefaults = {
   gid: 1002,
   linkCount: 1,
   sizeBytes: 5000,
-  blocks512: 16,
+  blocksForStat: 16,
   flags: 0,
   projectId: 0,
   rdevMajor: 0,

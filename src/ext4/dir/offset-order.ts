@@ -62,7 +62,7 @@ function listPart(
   const { view } = entries;
   const end = directory.endOf(part);
   let next: number;
-  for (let at = 0; at < end; at = next) {
+  for (let at = directory.startOf(part); at < end; at = next) {
     next = at + direntLength(view, at, blockSize);
     // A position that is no longer the start of an entry means the first one after it.
     if (at < from || direntInode(view, at) === 0) continue;

@@ -206,7 +206,8 @@ export class FastCommitReplay {
     raw.set(inode.raw);
     const view = new DataView(raw.buffer);
     const I = InodeLayout;
-    raw.fill(0, CLASSIC_INODE_SIZE + le16(view, 0, I.extraIsize));
+    const hasExtra = raw.length > CLASSIC_INODE_SIZE;
+    raw.fill(0, CLASSIC_INODE_SIZE + (hasExtra ? le16(view, 0, I.extraIsize) : 0));
     const flags = le32(view, 0, I.flags) & ~(InodeFlags.EXTENTS | InodeFlags.INDEX);
     setLe32(view, 0, I.flags, (flags | InodeFlags.INLINE_DATA) >>> 0);
     setLe32(view, 0, I.blocksLo, 0);
