@@ -12,9 +12,8 @@ export class MemoryDevice implements BlockDevice {
   }
 
   read(offset: number, into: Uint8Array): void {
-    if (offset < 0 || offset + into.length > this.sizeBytes) {
-      throw new RangeError(`reading ${into.length} bytes at byte ${offset} of ${this.sizeBytes}`);
-    }
+    if (offset < 0 || offset + into.length > this.sizeBytes)
+      throw new RangeError(`${into.length} bytes at byte ${offset} are not all there`);
     into.set(this.#bytes.subarray(offset, offset + into.length));
   }
 }

@@ -1,0 +1,22 @@
+{
+  "targets": [
+    {
+      "target_name": "fuse4fs",
+      "sources": [
+        "native/addon.cc",
+        "native/channel.cc",
+        "native/crc32c.cc",
+        "native/device.cc",
+        "native/mapping_cache.cc",
+        "native/mount.cc",
+        "native/mover.cc",
+      ],
+      "defines": ["NAPI_VERSION=8", "NAPI_DISABLE_CPP_EXCEPTIONS", "_FILE_OFFSET_BITS=64"],
+      "cflags": ["-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"],
+      "configurations": {"Release": {"cflags!": ["-O3"]}},
+      "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      "cflags_cc": ["-std=c++17"],
+      "cflags_cc!": ["-std=gnu++17", "-std=gnu++20"],
+    }
+  ]
+}

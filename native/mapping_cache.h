@@ -1,0 +1,75 @@
+// Where the bytes of files lie on the device, as TypeScript said: per node, intervals of the file
+// that do not overlap. Used by one thread, the one that runs the request loop.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <map>
+#include <unordered_map>
+#include <vector>
+
+/** The iomap types that can be cached; include/linux/iomap.h. */
+enum class MappingType : uint8_t { Hole = 0, Mapped = 2, Unwritten = 3 };
+
+/** A range of a file. `address` is a byte offset on the device and means nothing for a hole. */
+struct Mapping {
+  uint64_t offset;
+  uint64_t length;
+  uint64_t address;
+  MappingType type;
+};
+
+/** A piece of a READ: bytes of the device, or zeros. */
+struct Segment {
+  uint64_t address;
+  uint32_t length;
+  bool zeros;
+};
+
+class MappingCache {
+ public:
+  /** Most intervals plus nodes kept. At 64 bytes each, about 32 MiB. */
+  static constexpr size_t ENTRIES_MAX = 500'000;
+
+  /**
+   * Takes `mappings` for `node`; what they overlap is replaced. Other nodes are dropped to make
+   * room, the longest unused first, and then intervals of this one that lie far from the new ones.
+   */
+  void insert(uint64_t node, uint64_t fileSizeBytes, const std::vector<Mapping>& mappings);
+
+  /**
+   * Finds where `length` bytes from `offset` on lie, up to the end of the file.
+   *
+   * @param segments emptied, then filled in file order.
+   * @returns the number of bytes they make, or -1 when a part is not known.
+   */
+  int64_t find(uint64_t node, uint64_t offset, uint32_t length, std::vector<Segment>& segments);
+
+  /** Forgets all about `node`. */
+  void drop(uint64_t node);
+
+ private:
+  /** Keyed by file offset. Length and type share a word, so that an entry takes 64 bytes. */
+  struct Interval {
+    uint64_t length : 56;
+    uint64_t type : 8;
+    uint64_t address;
+  };
+  using Intervals = std::map<uint64_t, Interval>;
+  struct Node {
+    uint64_t id;
+    uint64_t fileSizeBytes;
+    Intervals intervals;
+  };
+
+  Node* touch(uint64_t node);
+  static void assign(Intervals& intervals, const Mapping& mapping);
+  static bool continues(const Intervals::value_type& left, uint64_t offset, const Interval& right);
+  void trim(uint64_t keepFrom, uint64_t keepTo);
+
+  std::list<Node> nodes_;  // the most recently used one first
+  std::unordered_map<uint64_t, std::list<Node>::iterator> byId_;
+  size_t entries_ = 0;
+};

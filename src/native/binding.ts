@@ -1,0 +1,121 @@
+/**
+ * Loads the native shim and types it. This is the contract between TypeScript and `native/`: no
+ * other file loads the addon, and everything above takes these interfaces, so that tests can run
+ * without it.
+ *
+ * Calls that can fail return a length, a descriptor or zero on success and a negative errno on
+ * failure; none throws, but for the constructor of a channel that could not be one.
+ */
+import { createRequire } from "node:module";
+
+/** What is known of an opened device or image file. */
+export interface DeviceInfo {
+  readonly sizeBytes: number;
+  readonly isBlockDevice: boolean;
+  /** Alignment that O_DIRECT wants of offsets, lengths and addresses. */
+  readonly alignmentBytes: number;
+}
+
+/** How `openDevice` opens; the flags add up. */
+export const OPEN_WRITE = 1;
+export const OPEN_DIRECT = 2;
+/** O_EXCL on a block device (nobody else may have it mounted), a shared or exclusive `flock` on a file; else EBUSY. */
+export const OPEN_EXCLUSIVE = 4;
+
+/** What to mount, and how. */
+export interface MountRequest {
+  readonly mountpoint: string;
+  /** Shown as the source of the mount. Any characters. */
+  readonly fsname: string;
+  /** The part of the type after `fuse.`. */
+  readonly subtype: string;
+  readonly readOnly: boolean;
+  readonly allowOther: boolean;
+  readonly defaultPermissions: boolean;
+  /** Longest READ in bytes that the kernel may send; 0 leaves it to the kernel. */
+  readonly maxReadBytes: number;
+  /** Generic mount flags by name: `nosuid`, `nodev`, `noexec`, `noatime`, `dirsync`, … */
+  readonly flags: readonly string[];
+  /** Let fusermount3 stay behind and unmount when this process dies. */
+  readonly autoUnmount: boolean;
+}
+
+export interface MountResult {
+  /** The connected `/dev/fuse` descriptor, or a negative errno. */
+  readonly fd: number;
+  /** What failed, when `fd` is negative: one line for a person, without the errno's text. */
+  readonly message: string;
+  /** True when fusermount3 made the mount, so that it has to undo it. */
+  readonly byHelper: boolean;
+}
+
+export interface ChannelOptions {
+  /** The connected `/dev/fuse` descriptor. The channel does not close it. */
+  readonly fuseFd: number;
+  /** The device that READ is served from; opened with OPEN_DIRECT or not. */
+  readonly deviceFd: number;
+  readonly deviceDirect: boolean;
+  /** Where the filesystem starts on the device: added to every mapping. */
+  readonly deviceOffsetBytes: number;
+  /** Longest request or reply body in bytes. */
+  readonly bodyBytesMax: number;
+  /** Threads that wait for the device so that the request loop does not. */
+  readonly ioThreads: number;
+  /** Hand every READ to TypeScript before serving it, so that a trace sees it. */
+  readonly traceReads: boolean;
+}
+
+/**
+ * The transport. Structurally the `Channel` of src/fuse/channel.ts, where `next` and `map` are
+ * documented. It belongs to the thread that made it.
+ *
+ * The cache of mappings is bounded (500,000 intervals, 32 MiB); a batch that `map` is given is
+ * complete until the next one, whatever the cache has to drop for it. A batch with an impossible
+ * number in it is refused as a whole, so that its READ gets EIO. What the kernel forgets (FORGET,
+ * BATCH_FORGET) is dropped, before TypeScript sees the request.
+ */
+export interface NativeChannel {
+  readonly request: Uint8Array;
+  readonly reply: Uint8Array;
+  readonly mappings: Float64Array;
+  next(replyLength: number, timeoutMs: number): number;
+  map(nodeId: number, sizeBytes: number, count: number): void;
+  /** Requests so far by opcode (index), served wherever; those above 127 at index 0. Updated in place. */
+  readonly requestCounts: Float64Array;
+  /** Those of them that entered TypeScript. Updated in place. */
+  readonly scriptCounts: Float64Array;
+  /** Identifies this channel to `interruptChannel`, from any thread. */
+  readonly id: number;
+  /** Waits for reads in flight and frees buffers and threads. No call may follow. */
+  close(): void;
+}
+
+export interface Addon {
+  /** Continues the crc32c `seed` over `bytes`, without inverting at either end (as jbd2 and ext4 use it). */
+  crc32c(seed: number, bytes: Uint8Array): number;
+
+  /** @returns a descriptor or a negative errno. `/dev/fd/N` and `/proc/self/fd/N` are reopened or, if that is refused, duplicated. */
+  openDevice(path: string, flags: number): number;
+  deviceInfo(fd: number): DeviceInfo | number;
+  /** Reads `into.length` bytes, aligned or not. @returns bytes read (fewer only at the end) or a negative errno. */
+  readDevice(fd: number, offset: number, into: Uint8Array): number;
+  closeDescriptor(fd: number): void;
+
+  mount(request: MountRequest): MountResult;
+  /** Detaches the mount. @returns zero or a negative errno. */
+  unmount(mountpoint: string, byHelper: boolean): number;
+
+  readonly Channel: new (options: ChannelOptions) => NativeChannel;
+  /**
+   * Makes `next` of that channel return CLOSED from now on, from any thread. A thread that waits in
+   * `next` can be ended in no other way: not by `terminate()`, and `process.exit()` waits for it.
+   */
+  interruptChannel(id: number): void;
+}
+
+/** Loads the addon. @throws Error when it was not built for this machine. */
+export function loadAddon(): Addon {
+  const require = createRequire(import.meta.url);
+  const load = require("node-gyp-build") as (root: string) => Addon;
+  return load(new URL("../../", import.meta.url).pathname);
+}

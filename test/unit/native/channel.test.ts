@@ -1,0 +1,418 @@
+import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Worker } from "node:worker_threads";
+import fc from "fast-check";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { Errno } from "../../../src/base/errno.ts";
+import {
+  CLOSED,
+  MAPPING_STRIDE,
+  NO_REPLY,
+  SERVE_BY_SHIM,
+  TIMED_OUT,
+} from "../../../src/fuse/channel.ts";
+import { type ChannelOptions, loadAddon, type NativeChannel } from "../../../src/native/binding.ts";
+import { BATCH_FORGET, FakeKernel, FORGET, LOOKUP, READ } from "./fake-kernel.ts";
+
+const addon = loadAddon();
+
+const HOLE = 0;
+const MAPPED = 2;
+const UNWRITTEN = 3;
+
+const DEVICE_BYTES = 1 << 20;
+const BODY_BYTES_MAX = 256 * 1024;
+const NODE = 7;
+
+type Mapping = readonly [offset: number, address: number, length: number, type: number];
+
+/** Every four bytes say where they are. */
+const deviceBytes = new Uint8Array(
+  Uint32Array.from({ length: DEVICE_BYTES / 4 }, (_, i) => i).buffer,
+);
+
+let folder: string;
+let deviceFd: number;
+let kernel: FakeKernel;
+let open: NativeChannel[];
+
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), "fuse4fs-ts-channel-"));
+  deviceFd = openSync(join(folder, "device"), "w+");
+  writeSync(deviceFd, deviceBytes);
+  kernel = await FakeKernel.open();
+  open = [];
+});
+
+afterEach(() => {
+  for (const channel of open) channel.close();
+  kernel.close();
+  closeSync(deviceFd);
+  rmSync(folder, { recursive: true });
+});
+
+function openChannel(options: Partial<ChannelOptions> = {}): NativeChannel {
+  const channel = new addon.Channel({
+    fuseFd: kernel.fuseFd,
+    deviceFd,
+    deviceDirect: false,
+    deviceOffsetBytes: 0,
+    bodyBytesMax: BODY_BYTES_MAX,
+    ioThreads: 2,
+    traceReads: false,
+    ...options,
+  });
+  open.push(channel);
+  return channel;
+}
+
+function map(
+  channel: NativeChannel,
+  node: number,
+  sizeBytes: number,
+  ...mappings: Mapping[]
+): void {
+  for (const [i, mapping] of mappings.entries()) channel.mappings.set(mapping, i * MAPPING_STRIDE);
+  channel.map(node, sizeBytes, mappings.length);
+}
+
+/** Sends a READ that the shim has to serve by itself. @returns the reply's data. */
+function readByShim(
+  channel: NativeChannel,
+  node: number,
+  offset: number,
+  size: number,
+): Uint8Array {
+  const unique = kernel.sendRead(node, offset, size);
+  expect(channel.next(NO_REPLY, 0)).toBe(TIMED_OUT);
+  const reply = kernel.receive();
+  expect(reply).toMatchObject({ unique, error: 0 });
+  return reply.data;
+}
+
+/** Sends a READ. @returns whether the shim left it to TypeScript; then it gets EIO. */
+function isLeftToScript(
+  channel: NativeChannel,
+  node: number,
+  offset: number,
+  size: number,
+): boolean {
+  const unique = kernel.sendRead(node, offset, size);
+  const length = channel.next(NO_REPLY, 0);
+  if (length !== TIMED_OUT) channel.next(SERVE_BY_SHIM, 0);
+  const reply = kernel.receive();
+  expect(reply.unique).toBe(unique);
+  if (length !== TIMED_OUT) expect(reply.error).toBe(-Errno.EIO);
+  return length !== TIMED_OUT;
+}
+
+/** As `toEqual`, but quick with long arrays. */
+function expectSame(got: Uint8Array, wanted: Uint8Array): void {
+  expect(got.length).toBe(wanted.length);
+  expect(Buffer.compare(got, wanted)).toBe(0);
+}
+
+const slice = (from: number, length: number): Uint8Array => deviceBytes.slice(from, from + length);
+
+describe("next()", () => {
+  test("hands over what the shim cannot serve, and sends the reply that was built", () => {
+    const channel = openChannel();
+    const unique = kernel.send(LOOKUP, 1, new TextEncoder().encode("name\0"));
+    expect(channel.next(NO_REPLY, 1000)).toBe(45);
+    expect(channel.request.subarray(40, 44)).toEqual(new TextEncoder().encode("name"));
+
+    const view = new DataView(channel.reply.buffer, channel.reply.byteOffset);
+    view.setUint32(0, 20, true);
+    view.setInt32(4, 0, true);
+    view.setBigUint64(8, BigInt(unique), true);
+    view.setUint32(16, 0x01020304, true);
+    expect(channel.next(20, 0)).toBe(TIMED_OUT);
+    expect(kernel.receive()).toEqual({ unique, error: 0, data: Uint8Array.of(4, 3, 2, 1) });
+  });
+
+  test("answers EIO for a reply that is longer than the buffer", () => {
+    const channel = openChannel();
+    const unique = kernel.send(LOOKUP, 1);
+    channel.next(NO_REPLY, 1000);
+    channel.next(channel.reply.length + 1, 0);
+    expect(kernel.receive()).toMatchObject({ unique, error: -Errno.EIO });
+  });
+
+  test("returns TIMED_OUT no sooner than it was told to", () => {
+    const channel = openChannel();
+    const before = performance.now();
+    expect(channel.next(NO_REPLY, 30)).toBe(TIMED_OUT);
+    expect(performance.now() - before).toBeGreaterThanOrEqual(29);
+  });
+
+  test("returns CLOSED when the connection ends", () => {
+    const channel = openChannel();
+    kernel.hangUp();
+    expect(channel.next(NO_REPLY, -1)).toBe(CLOSED);
+  });
+
+  test.each([-1, 60_000])(
+    "returns CLOSED when it was interrupted before, timeout %i",
+    (timeoutMs) => {
+      const channel = openChannel();
+      addon.interruptChannel(channel.id);
+      expect(channel.next(NO_REPLY, timeoutMs)).toBe(CLOSED);
+      expect(channel.next(NO_REPLY, timeoutMs)).toBe(CLOSED);
+    },
+  );
+
+  test.each([-1, 60_000])(
+    "returns CLOSED when another thread interrupts it, timeout %i",
+    (timeoutMs) => {
+      const channel = openChannel();
+      const root = new URL("../../../", import.meta.url).pathname;
+      const source = `
+      const { root, id } = require("node:worker_threads").workerData;
+      const addon = require(root + "node_modules/node-gyp-build")(root);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
+      addon.interruptChannel(id);`;
+      new Worker(source, { eval: true, workerData: { root, id: channel.id } });
+      expect(channel.next(NO_REPLY, timeoutMs)).toBe(CLOSED);
+    },
+  );
+
+  test("returns CLOSED after close()", () => {
+    const channel = openChannel();
+    channel.close();
+    expect(channel.next(NO_REPLY, -1)).toBe(CLOSED);
+    addon.interruptChannel(channel.id);
+  });
+
+  test("counts requests by opcode, and those that TypeScript saw", () => {
+    const channel = openChannel();
+    map(channel, NODE, 4096, [0, 0, 4096, MAPPED]);
+    readByShim(channel, NODE, 0, 4096);
+    isLeftToScript(channel, NODE + 1, 0, 4096);
+    kernel.send(4094, 1);
+    channel.next(NO_REPLY, 0);
+    expect([channel.requestCounts[READ], channel.scriptCounts[READ]]).toEqual([2, 1]);
+    expect([channel.requestCounts[0], channel.scriptCounts[0]]).toEqual([1, 1]);
+  });
+});
+
+describe("a READ", () => {
+  test("is served from the device where it is mapped", () => {
+    const channel = openChannel();
+    map(channel, NODE, 8192, [0, 65536, 8192, MAPPED]);
+    expectSame(readByShim(channel, NODE, 0, 4096), slice(65536, 4096));
+    expectSame(readByShim(channel, NODE, 1000, 5000), slice(66536, 5000));
+  });
+
+  test.each([32_768, 65_536, 131_072])("of %i bytes arrives whole", (size) => {
+    const channel = openChannel();
+    map(channel, NODE, DEVICE_BYTES, [0, 0, DEVICE_BYTES, MAPPED]);
+    expectSame(readByShim(channel, NODE, 4096 * 3, size), slice(4096 * 3, size));
+    expectSame(readByShim(channel, NODE, 999, size), slice(999, size));
+  });
+
+  test.each([4096, 100_000])("of %i bytes begins deviceOffsetBytes further on", (size) => {
+    const channel = openChannel({ deviceOffsetBytes: 1536 });
+    map(channel, NODE, DEVICE_BYTES, [0, 512, DEVICE_BYTES - 4096, MAPPED]);
+    expectSame(readByShim(channel, NODE, 0, size), slice(2048, size));
+  });
+
+  test.each([HOLE, UNWRITTEN])("finds zeros in mappings of type %i", (type) => {
+    const channel = openChannel();
+    map(
+      channel,
+      NODE,
+      12288,
+      [0, 4096, 4096, MAPPED],
+      [4096, 8192, 4096, type],
+      [8192, 0, 4096, MAPPED],
+    );
+    const expected = new Uint8Array([
+      ...slice(4096, 4096),
+      ...new Uint8Array(4096),
+      ...slice(0, 4096),
+    ]);
+    expectSame(readByShim(channel, NODE, 0, 12288), expected);
+  });
+
+  test.each([8192, 100_000])("ends at the end of the file, asked for %i bytes", (size) => {
+    const channel = openChannel();
+    map(channel, NODE, 70_001, [0, 4096, 73_728, MAPPED]);
+    expectSame(readByShim(channel, NODE, 65_536, size), slice(69_632, 4465));
+    expect(readByShim(channel, NODE, 70_001, size)).toHaveLength(0);
+    expect(readByShim(channel, NODE, 1 << 30, size)).toHaveLength(0);
+  });
+
+  test("is left to TypeScript when any part of it is not mapped", () => {
+    const channel = openChannel();
+    map(channel, NODE, 65536, [4096, 0, 4096, MAPPED], [12288, 0, 4096, HOLE]);
+    expect(isLeftToScript(channel, NODE, 4096, 4096)).toBe(false);
+    expect(isLeftToScript(channel, NODE, 4095, 4096)).toBe(true);
+    expect(isLeftToScript(channel, NODE, 4096, 4097)).toBe(true);
+    expect(isLeftToScript(channel, NODE, 4096, 12288)).toBe(true);
+    expect(isLeftToScript(channel, NODE + 1, 4096, 4096)).toBe(true);
+  });
+
+  test("is served on SERVE_BY_SHIM, and with EIO when it still cannot be", () => {
+    const channel = openChannel();
+    const unique = kernel.sendRead(NODE, 0, 100);
+    expect(channel.next(NO_REPLY, 0)).toBe(80);
+    map(channel, NODE, 4096, [0, 0, 4096, MAPPED]);
+    channel.next(SERVE_BY_SHIM, 0);
+    expect(kernel.receive()).toEqual({ unique, error: 0, data: slice(0, 100) });
+    expect(isLeftToScript(channel, NODE + 1, 0, 100)).toBe(true);
+  });
+
+  test("longer than bodyBytesMax gets EIO", () => {
+    const channel = openChannel();
+    map(channel, NODE, DEVICE_BYTES, [0, 0, DEVICE_BYTES, MAPPED]);
+    expect(isLeftToScript(channel, NODE, 0, BODY_BYTES_MAX + 1)).toBe(true);
+  });
+
+  test("goes through TypeScript where reads are traced", () => {
+    const channel = openChannel({ traceReads: true });
+    map(channel, NODE, 4096, [0, 0, 4096, MAPPED]);
+    const unique = kernel.sendRead(NODE, 0, 100);
+    expect(channel.next(NO_REPLY, 0)).toBe(80);
+    channel.next(SERVE_BY_SHIM, 0);
+    expect(kernel.receive()).toEqual({ unique, error: 0, data: slice(0, 100) });
+  });
+
+  test.each([4096, 65536])("of %i bytes gets EIO where the device ends before it", (size) => {
+    const channel = openChannel();
+    map(channel, NODE, DEVICE_BYTES, [0, 0, DEVICE_BYTES, MAPPED]);
+    ftruncateSync(deviceFd, 70_000);
+    for (const offset of [70_000 - 4000, 70_000, 200_000]) {
+      const unique = kernel.sendRead(NODE, offset, size);
+      expect(channel.next(NO_REPLY, 0)).toBe(TIMED_OUT);
+      expect(kernel.receive()).toMatchObject({ unique, error: -Errno.EIO });
+    }
+  });
+});
+
+describe("map()", () => {
+  test("replaces what it overlaps, as a plain model does", () => {
+    const UNIT = 64;
+    const UNITS = 48;
+    const part = fc.record({
+      at: fc.nat(UNITS - 1),
+      count: fc.integer({ min: 1, max: UNITS }),
+      address: fc.nat(200),
+      type: fc.constantFrom(HOLE, MAPPED, MAPPED, UNWRITTEN),
+    });
+    const channel = openChannel();
+    let node = NODE;
+    fc.assert(
+      fc.property(fc.array(part, { minLength: 1, maxLength: 24 }), (parts) => {
+        node += 1;
+        const model = new Array<number | undefined>(UNITS).fill(undefined);
+        for (const { at, count, address, type } of parts) {
+          const end = Math.min(at + count, UNITS);
+          for (let i = at; i < end; i++) model[i] = type === MAPPED ? address + i - at : -1;
+          const mapping: Mapping = [at * UNIT, address * UNIT, (end - at) * UNIT, type];
+          map(channel, node, UNITS * UNIT, mapping);
+        }
+        for (let from = 0; from < UNITS; from += 5) {
+          const units = model.slice(from, from + 5);
+          if (units.includes(undefined)) {
+            expect(isLeftToScript(channel, node, from * UNIT, units.length * UNIT)).toBe(true);
+            continue;
+          }
+          const expected = units.flatMap((address) =>
+            address === undefined || address < 0
+              ? new Array<number>(UNIT).fill(0)
+              : [...slice(address * UNIT, UNIT)],
+          );
+          const got = readByShim(channel, node, from * UNIT, units.length * UNIT);
+          expect([...got]).toEqual(expected);
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test("takes the new size of a file", () => {
+    const channel = openChannel();
+    map(channel, NODE, 100, [0, 0, 4096, MAPPED]);
+    expect(readByShim(channel, NODE, 0, 4096)).toHaveLength(100);
+    map(channel, NODE, 4096);
+    expect(readByShim(channel, NODE, 0, 4096)).toHaveLength(4096);
+  });
+
+  const impossible: [string, Mapping][] = [
+    ["a negative offset", [-1, 0, 4096, MAPPED]],
+    ["an offset that is no number", [Number.NaN, 0, 4096, MAPPED]],
+    ["an offset that is not whole", [0.5, 0, 4096, MAPPED]],
+    ["an offset above 2^53", [2 ** 54, 0, 4096, MAPPED]],
+    ["an empty range", [0, 0, 0, MAPPED]],
+    ["a negative length", [0, 0, -4096, MAPPED]],
+    ["an endless range", [0, 0, Number.POSITIVE_INFINITY, MAPPED]],
+    ["a mapping to nowhere", [0, -1, 4096, MAPPED]],
+    ["an address that is no number", [0, Number.NaN, 4096, MAPPED]],
+    ["an address above 2^53", [0, 2 ** 54, 4096, MAPPED]],
+    ["delayed allocation", [0, 0, 4096, 1]],
+    ["inline data", [0, 0, 4096, 4]],
+    ["a type that is no number", [0, 0, 4096, Number.NaN]],
+  ];
+  test.each(impossible)("refuses all it is given when it finds %s", (_, mapping) => {
+    const channel = openChannel();
+    map(channel, NODE, 8192, [0, 0, 8192, MAPPED], mapping);
+    expect(isLeftToScript(channel, NODE, 0, 100)).toBe(true);
+  });
+
+  test.each([
+    [-1, 4096, 1],
+    [Number.NaN, 4096, 1],
+    [NODE, -1, 1],
+    [NODE, Number.NaN, 1],
+    [NODE, 2 ** 60, 1],
+    [NODE, 4096, 1.5],
+    [NODE, 4096, 1e9],
+    [NODE, 4096, -1],
+  ])("refuses node %d, size %d, count %d", (node, sizeBytes, count) => {
+    const channel = openChannel();
+    channel.mappings.set([0, 0, 4096, MAPPED]);
+    channel.map(node, sizeBytes, count);
+    expect(isLeftToScript(channel, NODE, 0, 100)).toBe(true);
+  });
+
+  test("is undone when the kernel forgets the node", () => {
+    const channel = openChannel();
+    for (const node of [1, 2, 3, 4]) map(channel, node, 4096, [0, 0, 4096, MAPPED]);
+    kernel.send(FORGET, 1, new Uint8Array(8));
+    expect(channel.next(NO_REPLY, 0)).toBe(48);
+    const batch = new DataView(new ArrayBuffer(8 + 2 * 16));
+    batch.setUint32(0, 2, true);
+    batch.setBigUint64(8, 2n, true);
+    batch.setBigUint64(24, 3n, true);
+    kernel.send(BATCH_FORGET, 0, new Uint8Array(batch.buffer));
+    expect(channel.next(NO_REPLY, 0)).toBe(80);
+    const left = [1, 2, 3, 4].map((node) => isLeftToScript(channel, node, 0, 100));
+    expect(left).toEqual([true, true, true, false]);
+  });
+
+  test("drops the node that was not used for longest, then far parts of the file itself", () => {
+    const channel = openChannel();
+    const perCall = channel.mappings.length / MAPPING_STRIDE;
+    const fill = (node: number, calls: number, firstCall = 0): void => {
+      for (let call = firstCall; call < firstCall + calls; call++) {
+        for (let i = 0; i < perCall; i++) {
+          const index = call * perCall + i;
+          channel.mappings.set([index * 512, 0, 512, MAPPED], i * MAPPING_STRIDE);
+        }
+        channel.map(node, 2 ** 40, perCall);
+      }
+    };
+    const knows = (node: number, index: number) => !isLeftToScript(channel, node, index * 512, 512);
+    fill(1, 60);
+    fill(2, 60);
+    fill(3, 60);
+    expect(knows(1, 0)).toBe(true);
+    fill(4, 80);
+    expect([1, 2, 3, 4].map((node) => knows(node, 0))).toEqual([true, false, true, true]);
+    fill(5, 260);
+    expect([1, 2, 3, 4].map((node) => knows(node, 0))).toEqual([false, false, false, false]);
+    expect(knows(5, 260 * perCall - 1)).toBe(true);
+    expect(knows(5, 0)).toBe(false);
+  });
+});
