@@ -8,9 +8,13 @@ import { Errno } from "../base/errno.ts";
 import { FsError } from "../ext4/index.ts";
 import { InitFlag, KERNEL_VERSION, MINOR_VERSION_MAX, MINOR_VERSION_MIN } from "./abi.ts";
 
-/** The longest READ, WRITE and READDIR in pages, and the same in bytes on machines of 4 KiB pages. */
-export const MAX_PAGES = 256;
-export const MAX_WRITE_BYTES = 0x10_0000;
+/**
+ * The longest READ, WRITE and READDIR in pages, and the same in bytes on machines of 4 KiB pages.
+ * Twice as much would not fit, with its header, into the largest pipe that an unprivileged process
+ * may have, and the shim splices (bench/sequential.ts).
+ */
+export const MAX_PAGES = 128;
+export const MAX_WRITE_BYTES = 0x8_0000;
 /** Read-ahead requests in flight, and how many of them make the kernel hold back. */
 export const MAX_BACKGROUND = 64;
 export const CONGESTION_THRESHOLD = 48;
@@ -21,8 +25,8 @@ export const TIME_GRANULARITY_NS = 1;
  * Features asked for wherever the kernel has them.
  *
  * Not asked for: AUTO_INVAL_DATA (would win over EXPLICIT_INVAL_DATA, and nobody changes the device
- * behind our back), the SPLICE family (the shim does not splice), and all that only matters to
- * writers.
+ * behind our back), the SPLICE family (the kernel accepts spliced replies without being told), and
+ * all that only matters to writers.
  */
 const WANTED =
   InitFlag.ASYNC_READ |

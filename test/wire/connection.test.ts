@@ -22,7 +22,7 @@ const EVERYTHING = 0x7fff_ffff;
 // explicit_inval_data, init_ext
 const AGREED = 0x43f6_e831;
 
-const initOut = (minor: number, flags: number, maxPages = 256) =>
+const initOut = (minor: number, flags: number, maxPages = 128) =>
   reply(
     0,
     u32(7), // major
@@ -31,7 +31,7 @@ const initOut = (minor: number, flags: number, maxPages = 256) =>
     u32(flags),
     u16(64), // max_background
     u16(48), // congestion_threshold
-    u32(0x10_0000), // max_write
+    u32(0x8_0000), // max_write
     u32(1), // time_gran
     u16(maxPages),
     u16(0), // map_alignment
