@@ -73,11 +73,17 @@ function recovered(device: BlockDevice, asItLies: Filesystem, options: OpenOptio
     fs = new Filesystem(device, options, new ReplayedDevice(device, blockSize, newer));
     fs.recovered = replay.changesOf(fs);
   }
-  const commits = fastCommits === undefined ? "" : ` and ${fastCommits.commitCount} fast commits`;
-  warn(`replayed ${transactionCount} transactions${commits} of the journal in memory`);
+  const found = [counted(transactionCount, "transaction")];
+  if (fastCommits !== undefined) found.push(counted(fastCommits.commitCount, "fast commit"));
+  if (transactionCount > 0 || fastCommits !== undefined) {
+    warn(`replayed ${found.join(" and ")} of the journal in memory`);
+  }
   fs.warnOfOtherUser();
   return fs;
 }
+
+const counted = (count: number, what: string): string =>
+  `${count} ${what}${count === 1 ? "" : "s"}`;
 
 export class Filesystem {
   /** What all blocks are read from: the device, under the replayed journal if there is one. */

@@ -14,7 +14,7 @@ import { Errno } from "../../base/errno.ts";
 import { le32 } from "../../base/layout.ts";
 import type { FileBlock, InodeNumber } from "../../base/numbers.ts";
 import { type Block, BlockKind } from "../cache/block-cache.ts";
-import { CorruptionError, FsError } from "../errors.ts";
+import { CorruptionError, type CorruptionRule, FsError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
 import {
   checkDirents,
@@ -143,11 +143,8 @@ export class Directory {
     return this.fs.recovered?.directory(this.number);
   }
 
-  corruption(
-    rule: ConstructorParameters<typeof CorruptionError>[0],
-    found: string,
-    block?: Block,
-  ): CorruptionError {
+  /** An error about this directory, to be thrown. */
+  corruption(rule: CorruptionRule, found: string, block?: Block): CorruptionError {
     const inode = this.inode.number;
     return new CorruptionError(
       rule,

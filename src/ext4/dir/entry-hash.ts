@@ -3,8 +3,7 @@
  * the name (folded where case does not matter), or read from the entry where only the key could
  * compute them.
  */
-import { le32, u8 } from "../../base/layout.ts";
-import type { FsBlock } from "../../base/numbers.ts";
+import { le32 } from "../../base/layout.ts";
 import type { Filesystem } from "../filesystem.ts";
 import { FOLDED_MAX, fold } from "../format/casefold.ts";
 import {
@@ -16,7 +15,6 @@ import {
 } from "../format/dirent.ts";
 import { DirHash, HashVersion, isComputable } from "../format/dirhash.ts";
 import { hashVersion } from "../format/htree.ts";
-import { SUPERBLOCK_OFFSET, SuperblockLayout } from "../format/superblock.ts";
 
 const folded = new Uint8Array(FOLDED_MAX);
 
@@ -37,10 +35,10 @@ export class EntryHash {
     root: { readonly view: DataView } | undefined,
     { isStored, isFolded }: { readonly isStored: boolean; readonly isFolded: boolean },
   ) {
-    const { hashUnsigned, hashSeed } = fs.superblock;
+    const { defaultHashVersion, hashUnsigned, hashSeed } = fs.superblock;
     this.#isStored = isStored;
     this.#isFolded = isFolded;
-    const version = root === undefined ? defaultVersion(fs) : hashVersion(root.view);
+    const version = root === undefined ? defaultHashVersion : hashVersion(root.view);
     const computed = isComputable(version) ? version : HashVersion.HALF_MD4;
     this.#computed = new DirHash(computed, hashUnsigned, hashSeed);
   }
@@ -65,11 +63,4 @@ export class EntryHash {
     this.major = hash.major;
     this.minor = hash.minor;
   }
-}
-
-/** The version of the hash that new indexes get, and by which directories without one are listed. */
-function defaultVersion(fs: Filesystem): number {
-  const { blockSize } = fs.superblock;
-  const block = fs.blocks.get(Math.floor(SUPERBLOCK_OFFSET / blockSize) as FsBlock);
-  return u8(block.view, SUPERBLOCK_OFFSET % blockSize, SuperblockLayout.defHashVersion);
 }

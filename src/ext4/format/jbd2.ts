@@ -93,6 +93,7 @@ export const JournalIncompat = {
   REVOKE: 0x1, "64BIT": 0x2, ASYNC_COMMIT: 0x4, CSUM_V2: 0x8, CSUM_V3: 0x10, FAST_COMMIT: 0x20,
 } as const;
 
+/** All of the above. */
 const INCOMPAT_SUPPORTED = 0x3f;
 /** `s_checksum_type` and `h_chksum_type`. */
 export const ChecksumType = { CRC32: 1, CRC32C: 4 } as const;

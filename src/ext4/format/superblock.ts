@@ -93,6 +93,8 @@ export class Superblock {
   readonly checksumSeed: number;
   readonly hashSeed: readonly [number, number, number, number];
   readonly hashUnsigned: boolean;
+  /** The hash of new htrees, and of the order in which directories without one are listed. */
+  readonly defaultHashVersion: number;
   /** Version and flags of the character encoding of case-insensitive directories. */
   readonly encoding: number;
   readonly encodingFlags: number;
@@ -216,6 +218,7 @@ export class Superblock {
     const seed = (index: number): number => view.getUint32(S.hashSeed + 4 * index, true);
     this.hashSeed = [seed(0), seed(1), seed(2), seed(3)];
     this.hashUnsigned = (le32(view, 0, S.flags) & FLAGS_UNSIGNED_HASH) !== 0;
+    this.defaultHashVersion = u8(view, 0, S.defHashVersion);
     this.encoding = le16(view, 0, S.encoding);
     this.encodingFlags = le16(view, 0, S.encodingFlags);
     this.journalInode = le32(view, 0, S.journalInum);

@@ -3,7 +3,7 @@
  * not have yet. Nothing is written.
  */
 import type { BlockDevice } from "../../base/block-device.ts";
-import { Errno } from "../../base/errno.ts";
+import { Errno, errnoName } from "../../base/errno.ts";
 import { FsError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
 import { Compat } from "../format/features.ts";
@@ -59,7 +59,9 @@ export function recover(
     throw new FsError(Errno.EINVAL, `the journal device has ${superblock.userCount} users`);
   }
   if (superblock.errorNumber !== 0) {
-    warn(`the journal was given up after error ${-superblock.errorNumber}: run e2fsck`);
+    warn(
+      `the journal was given up after error ${errnoName(Math.abs(superblock.errorNumber))}: run e2fsck`,
+    );
   }
   if (superblock.start === 0) return NOTHING;
   const end = findLogEnd(source, superblock);
