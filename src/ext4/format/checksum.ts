@@ -125,6 +125,8 @@ export class Checksums {
 
   /** What the checksums of inode `number` and of its extent and directory blocks start from. */
   inodeSeed(number: number, generation: number): number {
-    return this.overLe32(this.overLe32(this.seed, number), generation);
+    wordView.setUint32(0, number, true);
+    wordView.setUint32(4, generation, true);
+    return crc32cScript(this.seed, word);
   }
 }

@@ -10,7 +10,7 @@
  */
 
 import { Errno } from "../../base/errno.ts";
-import { layout, le16, le32 } from "../../base/layout.ts";
+import { layout, le16, le32, setLe16 } from "../../base/layout.ts";
 import type { FsBlock, InodeNumber } from "../../base/numbers.ts";
 import { join32 } from "../../base/numbers.ts";
 import { CorruptionError, FsError } from "../errors.ts";
@@ -146,7 +146,7 @@ export class Inode {
     ) as FsBlock;
 
     this.projectId =
-      superblock.hasRoCompat(RoCompat.PROJECT) && this.#has(I.projid)
+      superblock.hasRoCompat(RoCompat.PROJECT) && this.#holds(I.projid, 4)
         ? le32(raw, 0, I.projid)
         : PROJECT_DEFAULT;
   }
@@ -162,7 +162,7 @@ export class Inode {
   }
   /** Unknown on inodes that are too small to hold it. */
   get createdAt(): Timestamp | undefined {
-    if (!this.#has(InodeLayout.crtime)) return undefined;
+    if (!this.#holds(InodeLayout.crtime, 4)) return undefined;
     return this.#time(InodeLayout.crtime, InodeLayout.crtimeExtra);
   }
 
@@ -216,14 +216,14 @@ export class Inode {
     return [this.raw.getUint32(at, true), this.raw.getUint32(at + 4, true)];
   }
 
-  /** Whether the 4-byte field at `at` lies within this inode's extra fields. */
-  #has(at: number): boolean {
-    return at + 4 <= CLASSIC_INODE_SIZE + this.extraSize;
+  /** Whether the field of `width` bytes at `at` lies within this inode's extra fields. */
+  #holds(at: number, width: number): boolean {
+    return at + width <= CLASSIC_INODE_SIZE + this.extraSize;
   }
 
   #time(at: typeof InodeLayout.atime, extraAt: typeof InodeLayout.atime): Timestamp {
     const low = this.raw.getInt32(at, true);
-    if (!this.#has(extraAt)) return { seconds: low, nanoseconds: 0 };
+    if (!this.#holds(extraAt, 4)) return { seconds: low, nanoseconds: 0 };
     const extra = le32(this.raw, 0, extraAt);
     return {
       seconds: low + (extra & EPOCH_MASK) * 0x1_0000_0000,
@@ -240,28 +240,20 @@ export class Inode {
       : count;
   }
 
+  /** The stored checksum counts as zero. @see ext4/checksums.rst */
   #verifyChecksum(checksums: Checksums): void {
     const I = InodeLayout;
     const { raw } = this;
-    const bytes = this.#bytes;
-    const end = bytes.length;
-    let crc = checksums.over(this.checksumSeed, bytes, 0, I.checksumLo);
-    crc = checksums.overZeros(crc, 2);
-    crc = checksums.over(crc, bytes, I.checksumLo + 2, CLASSIC_INODE_SIZE);
-    let stored = le16(raw, 0, I.checksumLo);
-    let mask = 0xffff;
-    if (end > CLASSIC_INODE_SIZE) {
-      let rest = CLASSIC_INODE_SIZE;
-      if (CLASSIC_INODE_SIZE + this.extraSize >= I.checksumHi + 2) {
-        crc = checksums.over(crc, bytes, CLASSIC_INODE_SIZE, I.checksumHi);
-        crc = checksums.overZeros(crc, 2);
-        rest = I.checksumHi + 2;
-        stored = (stored | (le16(raw, 0, I.checksumHi) << 16)) >>> 0;
-        mask = 0xffffffff;
-      }
-      crc = checksums.over(crc, bytes, rest, end);
-    }
-    const found = (crc & mask) >>> 0;
+    const isWide = raw.byteLength > CLASSIC_INODE_SIZE && this.#holds(I.checksumHi, 2);
+    const lo = le16(raw, 0, I.checksumLo);
+    const hi = isWide ? le16(raw, 0, I.checksumHi) : 0;
+    setLe16(raw, 0, I.checksumLo, 0);
+    if (isWide) setLe16(raw, 0, I.checksumHi, 0);
+    const crc = checksums.over(this.checksumSeed, this.#bytes);
+    setLe16(raw, 0, I.checksumLo, lo);
+    if (isWide) setLe16(raw, 0, I.checksumHi, hi);
+    const stored = hi * 0x1_0000 + lo;
+    const found = isWide ? crc : crc & 0xffff;
     if (found !== stored) {
       throw new CorruptionError(
         "inode-checksum",

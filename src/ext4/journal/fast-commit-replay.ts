@@ -175,12 +175,15 @@ export class FastCommitReplay {
     const found = directory.find(name);
     if (found === 0) return;
     if (found === number) directory.remove(name);
-    inode.linkCount = Math.max(0, inode.linkCount - 1);
+    inode.linkCount = isDirectory(inode) ? 0 : inode.linkCount - 1;
     this.#inodes.set(number, inode);
     if (inode.linkCount === 0) this.#free(number, inode);
   }
 
-  /** An inode without links goes at once, and its blocks with it: nobody has it open. */
+  /**
+   * An inode without links goes at once, and its blocks with it: nobody has it open. A removed
+   * directory goes, too; the kernel's replay leaves it with one link and no name.
+   */
   #free(number: InodeNumber, inode: ChangedInode): void {
     inode.iBlock = emptyExtentRoot();
     this.#runs.delete(number);
