@@ -240,20 +240,9 @@ export class Inode {
       : count;
   }
 
-  /** The stored checksum counts as zero. @see ext4/checksums.rst */
   #verifyChecksum(checksums: Checksums): void {
-    const I = InodeLayout;
-    const { raw } = this;
-    const isWide = raw.byteLength > CLASSIC_INODE_SIZE && this.#holds(I.checksumHi, 2);
-    const lo = le16(raw, 0, I.checksumLo);
-    const hi = isWide ? le16(raw, 0, I.checksumHi) : 0;
-    setLe16(raw, 0, I.checksumLo, 0);
-    if (isWide) setLe16(raw, 0, I.checksumHi, 0);
-    const crc = checksums.over(this.checksumSeed, this.#bytes);
-    setLe16(raw, 0, I.checksumLo, lo);
-    if (isWide) setLe16(raw, 0, I.checksumHi, hi);
-    const stored = hi * 0x1_0000 + lo;
-    const found = isWide ? crc : crc & 0xffff;
+    const stored = storedChecksum(this.raw);
+    const found = computeInodeChecksum(this.raw, this.checksumSeed, checksums);
     if (found !== stored) {
       throw new CorruptionError(
         "inode-checksum",
@@ -262,6 +251,38 @@ export class Inode {
       );
     }
   }
+}
+
+/** Whether an inode has room for the upper half of its checksum. */
+function hasWideChecksum(raw: DataView): boolean {
+  if (raw.byteLength <= CLASSIC_INODE_SIZE) return false;
+  const end = CLASSIC_INODE_SIZE + le16(raw, 0, InodeLayout.extraIsize);
+  return end >= InodeLayout.checksumHi + 2;
+}
+
+function storedChecksum(raw: DataView): number {
+  const hi = hasWideChecksum(raw) ? le16(raw, 0, InodeLayout.checksumHi) : 0;
+  return hi * 0x1_0000 + le16(raw, 0, InodeLayout.checksumLo);
+}
+
+/** Stores `checksum` in the inode that `raw` holds, as far as there is room for it. */
+export function setInodeChecksum(raw: DataView, checksum: number): void {
+  setLe16(raw, 0, InodeLayout.checksumLo, checksum & 0xffff);
+  if (hasWideChecksum(raw)) setLe16(raw, 0, InodeLayout.checksumHi, checksum >>> 16);
+}
+
+/**
+ * The checksum that the inode in `raw` should have, 16 or 32 bits; a stored one counts as zero.
+ *
+ * @param seed from `Checksums.inodeSeed`.
+ * @see fs/ext4/inode.c, ext4_inode_csum
+ */
+export function computeInodeChecksum(raw: DataView, seed: number, checksums: Checksums): number {
+  const stored = storedChecksum(raw);
+  setInodeChecksum(raw, 0);
+  const crc = checksums.over(seed, new Uint8Array(raw.buffer, raw.byteOffset, raw.byteLength));
+  setInodeChecksum(raw, stored);
+  return hasWideChecksum(raw) ? crc : crc & 0xffff;
 }
 
 function isKnownType(mode: number): boolean {

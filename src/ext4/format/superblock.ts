@@ -45,7 +45,7 @@ export const SuperblockLayout = layout("ext4_super_block", 1024, {
   orphanFileInum:    [0x280, "le32"],  checksum:          [0x3fc, "le32"],
 });
 
-const SUPER_MAGIC = 0xef53;
+export const SUPER_MAGIC = 0xef53;
 /** Byte offset of the primary superblock. */
 export const SUPERBLOCK_OFFSET = 1024;
 const CHECKSUM_CRC32C = 1;

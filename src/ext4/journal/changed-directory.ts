@@ -16,6 +16,8 @@ export class ChangedDirectory {
   readonly #fs: Filesystem;
   /** Undefined when fast commits made the directory, so that its blocks say nothing. */
   readonly #stored: InodeNumber | undefined;
+  /** Bytes that a search for one name may have to read: an index makes them few. */
+  readonly searchBytes: number;
   readonly #isCasefolded: boolean;
   readonly #removed = new Set<string>();
   readonly #added = new Map<string, AddedEntry>();
@@ -23,10 +25,10 @@ export class ChangedDirectory {
   constructor(fs: Filesystem, stored: InodeNumber | undefined) {
     this.#fs = fs;
     this.#stored = stored;
+    const inode = stored === undefined ? undefined : fs.inode(stored);
+    this.searchBytes = inode?.hasFlag(InodeFlags.INDEX) ? 0 : (inode?.sizeBytes ?? 0);
     this.#isCasefolded =
-      stored !== undefined &&
-      fs.superblock.hasIncompat(Incompat.CASEFOLD) &&
-      fs.inode(stored).hasFlag(InodeFlags.CASEFOLD);
+      fs.superblock.hasIncompat(Incompat.CASEFOLD) && inode?.hasFlag(InodeFlags.CASEFOLD) === true;
   }
 
   /** The inode that `name` names, or 0. */

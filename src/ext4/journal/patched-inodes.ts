@@ -10,12 +10,17 @@
  * @see fs/ext4/fast_commit.c, ext4_fc_replay_inode
  */
 import type { BlockDevice } from "../../base/block-device.ts";
-import { le16, le32, setLe16, sizeOf } from "../../base/layout.ts";
+import { le32, setLe16, sizeOf } from "../../base/layout.ts";
 import type { InodeNumber } from "../../base/numbers.ts";
 import type { Filesystem } from "../filesystem.ts";
 import type { Checksums } from "../format/checksum.ts";
 import { EXT_MAGIC, Extent, ExtentHeader } from "../format/extent.ts";
-import { CLASSIC_INODE_SIZE, I_BLOCK_SIZE, InodeLayout } from "../format/inode.ts";
+import {
+  computeInodeChecksum,
+  I_BLOCK_SIZE,
+  InodeLayout,
+  setInodeChecksum,
+} from "../format/inode.ts";
 import { lowerBound, type NewerBlocks, ReplayedDevice } from "./replayed-device.ts";
 
 /** How one inode differs from the stored one. */
@@ -89,22 +94,9 @@ function apply(
   if (iBlock !== undefined) stored.set(iBlock, InodeLayout.block);
   const view = new DataView(stored.buffer, stored.byteOffset, stored.byteLength);
   setLe16(view, 0, InodeLayout.linksCount, linkCount);
-  if (checksums.enabled) storeChecksum(view, number, checksums);
-}
-
-/** @see ext4/overview.rst, "Checksums"; fs/ext4/inode.c, ext4_inode_csum_set */
-function storeChecksum(view: DataView, number: InodeNumber, checksums: Checksums): void {
-  const I = InodeLayout;
-  const isWide =
-    view.byteLength > CLASSIC_INODE_SIZE &&
-    CLASSIC_INODE_SIZE + le16(view, 0, I.extraIsize) >= I.checksumHi + 2;
-  setLe16(view, 0, I.checksumLo, 0);
-  if (isWide) setLe16(view, 0, I.checksumHi, 0);
-  const seed = checksums.inodeSeed(number, le32(view, 0, I.generation));
-  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-  const crc = checksums.over(seed, bytes);
-  setLe16(view, 0, I.checksumLo, crc & 0xffff);
-  if (isWide) setLe16(view, 0, I.checksumHi, crc >>> 16);
+  if (!checksums.enabled) return;
+  const seed = checksums.inodeSeed(number, le32(view, 0, InodeLayout.generation));
+  setInodeChecksum(view, computeInodeChecksum(view, seed, checksums));
 }
 
 /** `i_block` with the root of an extent tree that has nothing in it. */

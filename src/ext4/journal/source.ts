@@ -17,12 +17,9 @@ import { CorruptionError, FsError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
 import { Incompat, RoCompat } from "../format/features.ts";
 import type { Inode } from "../format/inode.ts";
-import { SUPERBLOCK_OFFSET, SuperblockLayout } from "../format/superblock.ts";
+import { SUPER_MAGIC, SUPERBLOCK_OFFSET, SuperblockLayout } from "../format/superblock.ts";
 import { findRun } from "../map/iomap.ts";
 import { HOLE, newRun } from "../map/run.ts";
-
-/** `s_magic`. @see ext4/super.rst */
-const SUPER_MAGIC = 0xef53;
 
 /** The blocks of a journal by index. */
 export interface JournalSource {

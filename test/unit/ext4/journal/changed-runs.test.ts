@@ -1,3 +1,4 @@
+/** Runs of file blocks that override each other, against a plain array of blocks. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import {

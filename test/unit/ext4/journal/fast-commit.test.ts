@@ -1,3 +1,4 @@
+/** Fast commits: which of them count, and what each tag makes of a golden image. */
 import { describe, expect, test } from "vitest";
 import type { FileBlock, InodeNumber } from "../../../../src/base/numbers.ts";
 import { MemoryDevice } from "../../../../src/device/memory-device.ts";
@@ -208,6 +209,28 @@ describe("FastCommitReplay", () => {
     expect(names(fs, FOLDER)).not.toContain("big");
     const run = findRun(fs, fs.inode(BIG), 0 as FileBlock, newRun());
     expect(run.fsBlock).toBe(HOLE);
+  });
+
+  test("makes something else of the inode of a removed directory", () => {
+    const inner = numberOf("/folder/inner");
+    const fs = replayed((area) =>
+      area
+        .unlink(FOLDER, inner, "inner")
+        .inode(inner, rawInode(0o100600, 1, 5000))
+        .create(FOLDER, inner, "file-now"),
+    );
+    expect(lookup(fs, FOLDER, bytesOf("inner"))).toBe(0);
+    expect(lookup(fs, FOLDER, bytesOf("file-now"))).toBe(inner);
+    expect(findRun(fs, fs.inode(inner), 0 as FileBlock, newRun()).fsBlock).toBe(HOLE);
+
+    const again = replayed((area) =>
+      area
+        .unlink(FOLDER, inner, "inner")
+        .inode(inner, rawInode(0o040700, 2, 1024))
+        .create(ROOT_INODE, inner, "directory-again"),
+    );
+    expect(names(again, inner)).toEqual([".", ".."]);
+    expect(parentOf(again, inner)).toBe(ROOT_INODE);
   });
 
   test("gives a name to another inode when the old one is gone, not before", () => {

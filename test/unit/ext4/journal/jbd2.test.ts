@@ -1,3 +1,4 @@
+/** The journal superblock: what it says, and every way in which it is refused. */
 import { expect, test } from "vitest";
 import { setBe32, setU8 } from "../../../../src/base/layout.ts";
 import { CorruptionError, UnsupportedError } from "../../../../src/ext4/errors.ts";

@@ -26,7 +26,7 @@ export const BLOCK_COUNT = 1400;
 export const checksums = new Checksums(false, 0, crc32cScript);
 
 /** A journal in memory. Blocks that nobody wrote are zeros. */
-export class MemoryJournal implements JournalSource {
+class MemoryJournal implements JournalSource {
   readonly blockSize = BLOCK_SIZE;
   readonly blockCount = BLOCK_COUNT;
   readonly superblockIndex = 0;

@@ -1,3 +1,4 @@
+/** From an image that needs recovery to a filesystem: where journals are found, and refused. */
 import { expect, test } from "vitest";
 import { setBe32 } from "../../../../src/base/layout.ts";
 import type { FileBlock, InodeNumber } from "../../../../src/base/numbers.ts";

@@ -1,3 +1,4 @@
+/** The log of a journal: where it ends, what is replayed, and what counts as damage. */
 import { expect, test } from "vitest";
 import { setBe32 } from "../../../../src/base/layout.ts";
 import { CorruptionError } from "../../../../src/ext4/errors.ts";

@@ -1,3 +1,4 @@
+/** A device with newer blocks over it. */
 import { expect, test } from "vitest";
 import { type NewerBlocks, ReplayedDevice } from "../../../../src/ext4/journal/replayed-device.ts";
 
