@@ -1,0 +1,50 @@
+/**
+ * A mount as it was asked for: what crosses from the command line on the main thread to the
+ * assembly in the worker. Plain data, so that it can be posted; everything is checked and every
+ * default filled in before a plan exists.
+ */
+
+import type { AttributeOptions, NegotiationOptions, PresentationOptions } from "../fuse/index.ts";
+
+export interface MountPlan {
+  /** The image or device, as it was given: also the default `fsname`. */
+  readonly device: string;
+  /** A directory, or `/dev/fd/N` for a fuse descriptor that somebody else has mounted. */
+  readonly mountpoint: string;
+
+  readonly image: ImagePlan;
+  readonly mount: KernelMountPlan;
+  readonly presentation: PresentationOptions;
+  readonly session: AttributeOptions & NegotiationOptions;
+
+  /** Report every request on standard error. */
+  readonly trace: boolean;
+}
+
+/** How the image is opened. */
+export interface ImagePlan {
+  /** Where the filesystem starts on the device, in bytes. */
+  readonly offsetBytes: number;
+  /** Show the image as it lies, without what its journal holds. */
+  readonly noRecovery: boolean;
+  /** The superblock to use, in units of 1 KiB from the start of the filesystem. */
+  readonly superblockKiB: number | undefined;
+  /** The device of an external journal. */
+  readonly journalPath: string | undefined;
+  readonly cacheSizeBytes: number;
+  /** Read the device past the page cache. */
+  readonly direct: boolean;
+}
+
+/** What the kernel is told with the mount itself. */
+export interface KernelMountPlan {
+  readonly fsname: string;
+  readonly subtype: string;
+  readonly allowOther: boolean;
+  readonly defaultPermissions: boolean;
+  readonly autoUnmount: boolean;
+  /** Longest READ in bytes, or 0 for as long as the kernel likes. */
+  readonly maxReadBytes: number;
+  /** Generic mount flags that are on: `nosuid`, `nodev`, `noexec`, … */
+  readonly flags: readonly string[];
+}
