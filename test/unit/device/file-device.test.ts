@@ -1,3 +1,4 @@
+/** A device behind a descriptor: its window, and what its errors say. */
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,3 +1,4 @@
+/** A device in memory: what is inside is read, what is outside is refused. */
 import { expect, test } from "vitest";
 import { MemoryDevice } from "../../../src/device/memory-device.ts";
 

@@ -1,3 +1,4 @@
+/** The channel of the shim, over a socket pair in the place of /dev/fuse. */
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,3 +1,4 @@
+/** The native crc32c against published values and against its definition. */
 import { describe, expect, test } from "vitest";
 import { loadAddon } from "../../../src/native/binding.ts";
 

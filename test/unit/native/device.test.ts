@@ -1,3 +1,4 @@
+/** Opening, measuring and reading files through the addon. */
 import {
   closeSync,
   ftruncateSync,

@@ -1,3 +1,4 @@
+/** What mounting refuses, in which words, without a mount being made. */
 import { closeSync, mkdtempSync, openSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
