@@ -11,7 +11,7 @@ export type ImageName = "tree" | "directory" | "files";
 
 const MIB = 2 ** 20;
 
-/** 10,000 files of 1 to 15 KiB, 100 to a folder, in ten folders of ten. */
+/** 10,000 files of 1 to 14 KiB, 100 to a folder, in ten folders of ten. */
 export const TREE_FILES = Array.from(
   { length: 10_000 },
   (_, i) => `${Math.floor(i / 1000)}/${Math.floor(i / 100) % 10}/file-${i}.txt`,

@@ -103,6 +103,7 @@ class Channel {
   int32_t next(int32_t replyLength, int32_t timeoutMs);
   void map(double node, double sizeBytes, double count);
   void interrupt();
+  int32_t closedBy() const { return closedBy_; }
 
   Shared<uint8_t> request;
   Shared<uint8_t> reply;
@@ -129,6 +130,8 @@ class Channel {
   fuse_in_header held_{};
   fuse_read_in heldRead_{};
 
+  /** The errno that ended the connection, or zero. */
+  int32_t closedBy_ = 0;
   const pthread_t thread_;
   std::optional<bool> readsBlock_;
   Descriptor readFd_;  // a duplicate of fuseFd, until `interrupt` puts endFd_ in its place
@@ -171,6 +174,7 @@ int32_t Channel::next(int32_t replyLength, int32_t timeoutMs) {
       if (!serve(static_cast<size_t>(length))) return static_cast<int32_t>(length);
       if (timed && nowMs() >= deadline) return TIMED_OUT;
     } else if (length != -EINTR && length != -ENOENT) {
+      closedBy_ = static_cast<int32_t>(-length);
       return CLOSED;
     }
   }
@@ -355,6 +359,13 @@ napi_value map(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+napi_value closedBy(napi_env env, napi_callback_info info) {
+  const Channel* channel = receiver(env, info, 0, nullptr);
+  napi_value result;
+  napi_create_int32(env, channel == nullptr ? 0 : channel->closedBy(), &result);
+  return result;
+}
+
 napi_value closeChannel(napi_env env, napi_callback_info info) {
   napi_value self;
   void* handle = nullptr;
@@ -455,6 +466,7 @@ void registerChannel(napi_env env, napi_value exports) {
   const napi_property_descriptor methods[] = {
       {"next", nullptr, next, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"map", nullptr, map, nullptr, nullptr, nullptr, napi_default, nullptr},
+      {"closedBy", nullptr, closedBy, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"close", nullptr, closeChannel, nullptr, nullptr, nullptr, napi_default, nullptr},
   };
   napi_value constructor;

@@ -80,6 +80,11 @@ export interface NativeChannel {
   readonly mappings: Float64Array;
   next(replyLength: number, timeoutMs: number): number;
   map(nodeId: number, sizeBytes: number, count: number): void;
+  /**
+   * Why `next` returned CLOSED, as an errno: ENODEV after an unmount, ECONNABORTED when somebody
+   * aborted the connection and left the mount behind, 0 after `interruptChannel`.
+   */
+  closedBy(): number;
   /** Requests so far by opcode (index), served wherever; those above 127 at index 0. Updated in place. */
   readonly requestCounts: Float64Array;
   /** Those of them that entered TypeScript. Updated in place. */

@@ -32,5 +32,5 @@ export type WorkerMessage =
   | { readonly kind: "failed"; readonly reason: string }
   /** The answer to `Control.REPORT`. */
   | { readonly kind: "statistics"; readonly statistics: Statistics }
-  /** The connection is closed; the last counts. */
-  | { readonly kind: "ended"; readonly statistics: Statistics };
+  /** The connection is closed, because of an unmount or else; the last counts. */
+  | { readonly kind: "ended"; readonly unmounted: boolean; readonly statistics: Statistics };

@@ -129,7 +129,9 @@ export class Server {
         break;
       case "ended":
         this.#over = true;
-        // Whoever aborts a connection leaves its mount behind.
+        // Whoever aborts a connection leaves its mount behind. After an unmount there is nothing to
+        // look for: its device number may belong to another mount already.
+        if (message.unmounted) this.#mount = undefined;
         void this.#unmount().finally(() => this.#ended.resolve(message.statistics));
         break;
     }

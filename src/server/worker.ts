@@ -3,6 +3,7 @@
  * request loop: nothing that depends on its event loop happens until the connection closes.
  */
 import { parentPort, workerData } from "node:worker_threads";
+import { Errno } from "../base/errno.ts";
 import { type Channel, ProtocolVersionError } from "../fuse/index.ts";
 import { type Addon, loadAddon, type NativeChannel } from "../native/binding.ts";
 import { Control, type WorkerData, type WorkerMessage } from "./messages.ts";
@@ -56,8 +57,9 @@ function serve(addon: Addon, plan: MountPlan, mount: Mount): void {
     return;
   }
   const statistics = countsOf(channel);
+  const unmounted = channel.closedBy() === Errno.ENODEV;
   mount.close();
-  tell({ kind: "ended", statistics });
+  tell({ kind: "ended", unmounted, statistics });
 }
 
 /** Posts a copy of the counts before the next wait whenever the main thread has asked for one. */

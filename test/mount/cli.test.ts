@@ -28,6 +28,8 @@ import { Scope } from "../support/scope.ts";
 const COMMAND = new URL("../../bin/fuse4fs-ts", import.meta.url).pathname;
 const NOBODY = 65534;
 const PATIENCE_MS = 10_000;
+/** The bare system call, on the path that it is given. */
+const UMOUNT = "import ctypes, sys; sys.exit(ctypes.CDLL(None).umount2(sys.argv[1].encode(), 0))";
 
 type Environment = Readonly<Record<string, string>>;
 
@@ -283,16 +285,33 @@ os.execv(command, [command, "-f", image, f"/dev/fd/{fuse}", "-o", "ro"])`;
       expect(mountAt(mountpoint)).toBeUndefined();
     });
 
-    test("with 0 after umount", async () => {
+    test.each([
+      ["umount", []],
+      ["fusermount3", ["-u"]],
+    ])("with 0 after %s", async (command, args) => {
       const server = await foreground("ro");
-      run("umount", [mountpoint]);
+      // Busy for as long as the server itself looks whether the mount is live.
+      await until(
+        "nobody uses the mount",
+        () => spawnSync(command, [...args, mountpoint]).status === 0,
+      );
       expect(await server.exit()).toBe(0);
     });
 
-    test("with 0 after fusermount3 -u", async () => {
-      const server = await foreground("ro");
-      run("fusermount3", ["-u", mountpoint]);
-      expect(await server.exit()).toBe(0);
+    test("and leaves alone another mount that got its device number meanwhile", async () => {
+      mount();
+      const { dev } = statSync(mountpoint);
+      const [first = 0] = serversOf(mountpoint);
+      process.kill(first, "SIGSTOP");
+      // umount(8) would ask the mount a question first, and nobody is there to answer.
+      run("python3", ["-c", UMOUNT, mountpoint]);
+      const second = await foreground("ro");
+      expect(statSync(mountpoint).dev).toBe(dev);
+      process.kill(first, "SIGCONT");
+      await until("the first server is gone", () => !serversOf(mountpoint).includes(first));
+      expect(hello()).toBe("Hello.\n");
+      second.process.kill("SIGTERM");
+      expect(await second.exit()).toBe(0);
     });
 
     test("with the last user after a lazy umount", async () => {

@@ -19,7 +19,7 @@ test("names scripts and programs that exist", () => {
       .join("\n")
       .match(/^(scripts|bin)\/[\w-]+/gm),
   );
-  expect(commands).toEqual(new Set(["scripts/quickstart", "bin/fuse4fs-ts"]));
+  expect(commands).toEqual(new Set(["scripts/quickstart", "scripts/test", "bin/fuse4fs-ts"]));
   for (const command of commands) accessSync(join(ROOT, command), constants.X_OK);
 });
 

@@ -45,7 +45,7 @@ const PLAN: MountPlan = {
 
 const MOUNTED = `tell({ kind: "mounted", channelId: 0, fuseFd: -1, byHelper: false });`;
 const COUNTS = "{ requests: new Float64Array([1, 2]), scripted: new Float64Array([0, 1]) }";
-const ENDED = `tell({ kind: "ended", statistics: ${COUNTS} });`;
+const ENDED = `tell({ kind: "ended", unmounted: true, statistics: ${COUNTS} });`;
 
 test("start() rejects with the worker's reason when it cannot mount", async () => {
   const server = serverOf(`tell({ kind: "failed", reason: "no magic in " + plan.device });`);
