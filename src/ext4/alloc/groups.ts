@@ -17,12 +17,18 @@ import type { Superblock } from "../format/superblock.ts";
 /** Descriptors kept; a filesystem has one group for each 128 MiB or so. */
 const KEPT_MAX = 16384;
 
+interface FreeCounts {
+  readonly clusters: number;
+  readonly inodes: number;
+}
+
 export class BlockGroups {
   readonly #superblock: Superblock;
   readonly #superblockBlock: number;
   readonly #checksums: Checksums;
   readonly #blocks: BlockCache;
   readonly #kept = new Map<GroupIndex, GroupDescriptor>();
+  #free: FreeCounts | undefined;
 
   /** @param superblockBlock the block with the superblock in use; the descriptors follow it. */
   constructor(
@@ -77,8 +83,13 @@ export class BlockGroups {
     return { block: block as FsBlock, at: offset % blockSize };
   }
 
-  /** Sums free clusters and inodes over all groups, as the kernel does at mount. */
-  countFree(): { clusters: number; inodes: number } {
+  /** Sums free clusters and inodes over all groups, once, as the kernel does at mount. */
+  countFree(): FreeCounts {
+    this.#free ??= this.#countFree();
+    return this.#free;
+  }
+
+  #countFree(): FreeCounts {
     let clusters = 0;
     let inodes = 0;
     for (let group = 0; group < this.#superblock.groupCount; group++) {
