@@ -58,6 +58,15 @@ test("LISTXATTR answers with names that end in NUL, or with their size", () => {
   expect(answerTo(listxattr(17), fs)).toEqual(reply(-34)); // ERANGE
 });
 
+test("LISTXATTR names trusted attributes to root alone", () => {
+  const listed = [...name("user.a"), ...name("trusted.b"), ...name("user.c")];
+  const all = filesystem({ listXattrs: () => Uint8Array.from(listed) });
+  expect(answerTo(listxattr(100), all)).toEqual(reply(0, name("user.a"), name("user.c")));
+  const fromRoot = listxattr(100);
+  fromRoot.set(u32(0), 24); // uid
+  expect(answerTo(fromRoot, all)).toEqual(reply(0, listed));
+});
+
 test("LISTXATTR of nothing is an empty reply", () => {
   const bare = filesystem({ listXattrs: () => new Uint8Array(0) });
   expect(answerTo(listxattr(100), bare)).toEqual(reply(0));
