@@ -14,7 +14,7 @@ export type { Crc32c } from "./format/checksum.ts";
 export { Compat, Incompat, RoCompat } from "./format/features.ts";
 export { FileType, type Inode, InodeFlags, type Timestamp } from "./format/inode.ts";
 export type { Superblock } from "./format/superblock.ts";
-export { readFile, seekData, seekHole } from "./map/file.ts";
+export { readFile, seekData, seekHole, streamFile } from "./map/file.ts";
 export { type Iomap, IomapType, iomapForRead, newIomap } from "./map/iomap.ts";
 export { readLink, sizeForStat } from "./ops/read-link.ts";
 export { type FilesystemStatistics, statFilesystem } from "./ops/statfs.ts";

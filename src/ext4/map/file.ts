@@ -25,6 +25,28 @@ export function readFile(fs: Filesystem, inode: Inode, offset: number, into: Uin
   return readContents(fs, inode, offset, into);
 }
 
+const PIECE_BYTES = 64 * 1024;
+
+/**
+ * The contents of a file from byte `offset` up to `end`, piece by piece: for a loop, or for
+ * `Readable.from` in Node. Each piece is memory of its own.
+ *
+ * @throws FsError as `readFile` does, when the piece concerned is asked for.
+ */
+export function* streamFile(
+  fs: Filesystem,
+  inode: Inode,
+  offset = 0,
+  end = inode.sizeBytes,
+): Generator<Uint8Array> {
+  for (let at = offset; at < end; at += PIECE_BYTES) {
+    const piece = new Uint8Array(Math.min(PIECE_BYTES, end - at));
+    const length = readFile(fs, inode, at, piece);
+    if (length > 0) yield piece.subarray(0, length);
+    if (length < piece.length) return;
+  }
+}
+
 /** As `readFile`, for any inode that has contents: directories and long symlinks as well. */
 export function readContents(
   fs: Filesystem,
