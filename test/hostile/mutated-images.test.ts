@@ -12,11 +12,15 @@ const PEAK_MIB_MAX = 400;
 test("reading damaged images ends, in bounded memory, with FsErrors only", () => {
   const seed = seedOfRun();
   const script = new URL("./mutate.ts", import.meta.url).pathname;
-  const child = spawnSync("npx", ["tsx", script, `--seed=${seed}`, `--rounds=${ROUNDS}`], {
-    encoding: "utf8",
-    timeout: TIME_LIMIT_MS,
-    killSignal: "SIGKILL",
-  });
+  const child = spawnSync(
+    "npx",
+    ["tsx", "--expose-gc", script, `--seed=${seed}`, `--rounds=${ROUNDS}`],
+    {
+      encoding: "utf8",
+      timeout: TIME_LIMIT_MS,
+      killSignal: "SIGKILL",
+    },
+  );
   console.log(`SEED=${seed} npm run test:hostile  →  ${child.stdout.trim()}`);
   expect(child.signal, `seed ${seed}: still running after ${TIME_LIMIT_MS} ms`).toBeNull();
   expect(child.status, child.stderr).toBe(0);

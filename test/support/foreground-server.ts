@@ -51,6 +51,11 @@ export class ForegroundServer {
     return server;
   }
 
+  /** What it said on standard error since the mount, or since `requests` was called. */
+  get printed(): string {
+    return this.#printed;
+  }
+
   /** What was served so far, by opcode; `total` is the sum. */
   async requests(): Promise<Map<string, Requests>> {
     this.#printed = "";
