@@ -153,6 +153,14 @@ test("a position in a linear directory that no entry has means the next entry of
   expect(list(fs, number, 100, { hi: 1, lo: 0 })).toEqual([]);
 });
 
+/** The directory lists, at once and in pieces, the names that it has in the golden image `name`. */
+function expectSameNames(fs: Filesystem, name: string, number: InodeNumber): void {
+  const whole = list(fs, number);
+  expectGrowing(whole);
+  expect(namesOf(whole).sort()).toEqual(namesOf(list(open(name), number)).sort());
+  expect(list(fs, number, 3)).toEqual(whole);
+}
+
 test("names of one hash are all found and listed, in however many blocks they lie", () => {
   const patched = new PatchedImage("htree-legacy");
   const path = "/hashed";
@@ -161,12 +169,7 @@ test("names of one hash are all found and listed, in however many blocks they li
   const count = patched.view.getUint16(root + 34, true);
   for (let index = 1; index < count; index++) patched.set32(root + 32 + 8 * index, 0x1001);
   patched.sealRoot(path);
-  const fs = patched.open();
-  const number = patched.number(path);
-  const whole = list(fs, number);
-  expectGrowing(whole);
-  expect(namesOf(whole).sort()).toEqual(namesOf(list(open("htree-legacy"), number)).sort());
-  expect(list(fs, number, 3)).toEqual(whole);
+  expectSameNames(patched.open(), "htree-legacy", patched.number(path));
 });
 
 test("an entry that lies where its hash does not belong is listed once", () => {
@@ -178,12 +181,7 @@ test("an entry that lies where its hash does not belong is listed once", () => {
   patched.set32(root + 36, patched.view.getUint32(root + 44, true));
   patched.set32(root + 44, first);
   patched.sealRoot(path);
-  const fs = patched.open();
-  const number = patched.number(path);
-  const whole = list(fs, number);
-  expectGrowing(whole);
-  expect(namesOf(whole).sort()).toEqual(namesOf(list(open("htree-tea"), number)).sort());
-  expect(list(fs, number, 3)).toEqual(whole);
+  expectSameNames(patched.open(), "htree-tea", patched.number(path));
 });
 
 test("without the feature dir_index an index is free room between the entries", () => {
