@@ -14,3 +14,27 @@ export interface BlockDevice {
    */
   read(offset: number, into: Uint8Array): void;
 }
+
+/** A device that can be written, too. What was written is read back at once, and safe after `flush`. */
+export interface WritableDevice extends BlockDevice {
+  /**
+   * Stores all of `bytes` from `offset` on. The caller may change them as soon as this returns.
+   *
+   * @throws any Error when not every byte could be stored.
+   */
+  write(offset: number, bytes: Uint8Array): void;
+
+  /**
+   * Returns when all that was written before is on stable storage: device caches included, and
+   * writes of file data that others make on this device (the shim's) as well.
+   *
+   * @throws any Error when something was lost.
+   */
+  flush(): void;
+
+  /** Says that `length` bytes at `offset` are not needed any more. May do nothing. */
+  discard(offset: number, length: number): void;
+
+  /** Makes `length` bytes at `offset` read as zeros. */
+  zero(offset: number, length: number): void;
+}

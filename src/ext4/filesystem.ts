@@ -2,10 +2,13 @@
  * An opened filesystem: the superblock, the caches and what the journal holds that the device does
  * not have yet. The operations in `ops/`, `dir/` and `map/` are functions over it.
  *
- * Nothing here writes: the changes that an unclean journal holds are laid over the device in
- * memory, and the image stays as it is.
+ *     openFilesystem              reads; never writes: the changes that an unclean journal holds are
+ *                                 laid over the device in memory, and the image stays as it is
+ *     openWritableFilesystem      (open-writable.ts) replays the journal for good; what changes the
+ *                                 filesystem from then on goes through `Filesystem.writer`
  */
 import type { BlockDevice } from "../base/block-device.ts";
+import { Errno } from "../base/errno.ts";
 import type { FsBlock, InodeNumber } from "../base/numbers.ts";
 import { BlockGroups } from "./alloc/groups.ts";
 import { Arena } from "./cache/arena.ts";
@@ -21,6 +24,8 @@ import type { FastCommitChanges } from "./journal/fast-commit-changes.ts";
 import { FastCommitReplay } from "./journal/fast-commit-replay.ts";
 import { recover } from "./journal/recover.ts";
 import { ReplayedDevice } from "./journal/replayed-device.ts";
+import type { Tx } from "./journal/transaction.ts";
+import type { Writer } from "./writer.ts";
 
 export interface OpenOptions {
   /** Show the image as it lies, without the changes that its journal holds. */
@@ -86,6 +91,8 @@ const counted = (count: number, what: string): string =>
   `${count} ${what}${count === 1 ? "" : "s"}`;
 
 export class Filesystem {
+  /** Set while the filesystem may be changed. */
+  #writer: Writer | undefined;
   /** What all blocks are read from: the device, under the replayed journal if there is one. */
   readonly device: BlockDevice;
   readonly superblock: Superblock;
@@ -149,6 +156,34 @@ export class Filesystem {
   /** An inode that no directory names: the journal's, a quota file's, one that holds an xattr. */
   internalInode(number: number): Inode {
     return this.#inodes.get(number as InodeNumber);
+  }
+
+  /** What changes need. @throws FsError EROFS when the filesystem was opened for reading. */
+  get writer(): Writer {
+    if (this.#writer === undefined) throw new FsError(Errno.EROFS, "opened for reading");
+    return this.#writer;
+  }
+  get isWritable(): boolean {
+    return this.#writer !== undefined;
+  }
+  /** Lets the filesystem be changed through `writer`, or not any more. */
+  setWriter(writer: Writer | undefined): void {
+    this.#writer = writer;
+  }
+
+  /** @see Transactions.transact @throws FsError EROFS when the filesystem cannot be changed. */
+  transact<T>(credits: number, operation: (tx: Tx) => T): T {
+    return this.writer.transactions.transact(credits, operation);
+  }
+
+  /** The cached inodes; for the journal. */
+  get inodes(): InodeCache {
+    return this.#inodes;
+  }
+
+  /** Memory for a new inode, zeroed. */
+  takeInodeBytes(): Uint8Array {
+    return this.#inodeArena.take();
   }
 
   /** Warns when the image says that another host has it mounted. */

@@ -16,6 +16,7 @@ export { FileType, type Inode, InodeFlags, type Timestamp } from "./format/inode
 export type { Superblock } from "./format/superblock.ts";
 export { readFile, seekData, seekHole, streamFile } from "./map/file.ts";
 export { type Iomap, IomapType, iomapForRead, newIomap } from "./map/iomap.ts";
+export { closeFilesystem, openWritableFilesystem, type WriteOptions } from "./open-writable.ts";
 export { readLink, sizeForStat } from "./ops/read-link.ts";
 export { type FilesystemStatistics, statFilesystem } from "./ops/statfs.ts";
 export { getXattr, listXattrs } from "./ops/xattr.ts";

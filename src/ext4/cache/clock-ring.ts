@@ -9,8 +9,10 @@ export class ClockRing<Value> {
   readonly #capacity: number;
   readonly #slots = new Map<number, number>();
   readonly #numbers: number[] = [];
-  readonly #values: Value[] = [];
+  readonly #values: (Value | undefined)[] = [];
   readonly #marks: Uint8Array;
+  /** Slots that `delete` has emptied. */
+  readonly #empty: number[] = [];
   #hand = 0;
 
   constructor(capacity: number) {
@@ -27,14 +29,28 @@ export class ClockRing<Value> {
 
   /** Takes in a value under a number that the cache does not have. */
   add(number: number, value: Value): void {
-    let slot = this.#values.length;
-    if (slot >= this.#capacity) {
-      slot = this.#makeRoom();
-      this.#slots.delete(this.#numbers[slot] as number);
-    }
+    const slot = this.#empty.pop() ?? this.#nextSlot();
     this.#numbers[slot] = number;
     this.#values[slot] = value;
     this.#slots.set(number, slot);
+  }
+
+  /** Forgets what it has under `number`, if anything. */
+  delete(number: number): void {
+    const slot = this.#slots.get(number);
+    if (slot === undefined) return;
+    this.#slots.delete(number);
+    this.#values[slot] = undefined;
+    this.#marks[slot] = 0;
+    this.#empty.push(slot);
+  }
+
+  /** A slot at the end, or one whose value has to go. There is no empty one. */
+  #nextSlot(): number {
+    if (this.#values.length < this.#capacity) return this.#values.length;
+    const slot = this.#makeRoom();
+    this.#slots.delete(this.#numbers[slot] as number);
+    return slot;
   }
 
   #makeRoom(): number {

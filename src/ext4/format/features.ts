@@ -44,14 +44,39 @@ export const INCOMPAT_SUPPORTED =
   Incompat.ENCRYPT |
   Incompat.CASEFOLD;
 
+/** The RO_COMPAT features with which we write. READONLY, for one, forbids it. */
+export const ROCOMPAT_SUPPORTED =
+  RoCompat.SPARSE_SUPER |
+  RoCompat.LARGE_FILE |
+  RoCompat.BTREE_DIR |
+  RoCompat.HUGE_FILE |
+  RoCompat.GDT_CSUM |
+  RoCompat.DIR_NLINK |
+  RoCompat.EXTRA_ISIZE |
+  RoCompat.QUOTA |
+  RoCompat.BIGALLOC |
+  RoCompat.METADATA_CSUM |
+  RoCompat.PROJECT |
+  RoCompat.VERITY |
+  RoCompat.ORPHAN_PRESENT;
+
 /** The names of the set bits of an INCOMPAT word, e2fsprogs' way: `"64bit"`, `"FEATURE_I31"`. */
 export function incompatNames(bits: number): string[] {
+  return namesOf(bits, Incompat, "I");
+}
+
+/** The same for a RO_COMPAT word. */
+export function roCompatNames(bits: number): string[] {
+  return namesOf(bits, RoCompat, "R");
+}
+
+function namesOf(bits: number, table: Readonly<Record<string, number>>, letter: string): string[] {
   const names: string[] = [];
   for (let index = 0; index < 32; index++) {
     const bit = 2 ** index;
     if ((bits & bit) === 0) continue;
-    const known = Object.entries(Incompat).find(([, value]) => value === bit);
-    names.push(known === undefined ? `FEATURE_I${index}` : known[0].toLowerCase());
+    const known = Object.entries(table).find(([, value]) => value === bit);
+    names.push(known === undefined ? `FEATURE_${letter}${index}` : known[0].toLowerCase());
   }
   return names;
 }

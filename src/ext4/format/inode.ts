@@ -10,7 +10,7 @@
  */
 
 import { Errno } from "../../base/errno.ts";
-import { layout, le16, le32, setLe16 } from "../../base/layout.ts";
+import { layout, le16, le32, setLe16, setLe32 } from "../../base/layout.ts";
 import type { FsBlock, InodeNumber } from "../../base/numbers.ts";
 import { join32 } from "../../base/numbers.ts";
 import { CorruptionError, FsError } from "../errors.ts";
@@ -64,29 +64,41 @@ const EPOCH_BITS = 2;
 const EPOCH_MASK = 3;
 const SECTOR_SIZE = 512;
 const PROJECT_DEFAULT = 0;
+/** The most sectors that `i_blocks` can count. */
+const BLOCKS_512_MAX = 0xffff_ffff_ffff;
+const SECONDS_MIN = -0x8000_0000;
+const SECONDS_MAX = 0x7fff_ffff;
+const SECONDS_MAX_WIDE = 0x3_7fff_ffff;
 
-/** One inode in memory, checked. The same object serves everybody until it leaves the cache. */
+/**
+ * One inode in memory, checked. The same object serves everybody until it leaves the cache.
+ *
+ * Setters change the raw bytes and what was parsed from them together. They may be used only on an
+ * inode that a transaction has (`Tx.edit`), which stores it, checksum and all, before it commits.
+ */
 export class Inode {
   readonly number: InodeNumber;
   /** The whole on-disk inode, `s_inode_size` bytes. */
   readonly raw: DataView;
   readonly #bytes: Uint8Array;
-  readonly generation: number;
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly linkCount: number;
-  readonly sizeBytes: number;
-  /** Blocks in use, in units of 512 bytes. */
-  readonly blocks512: number;
-  readonly flags: number;
-  readonly projectId: number;
-  /** Bytes of newer fields behind the classic 128; the in-inode xattrs start after them. */
-  readonly extraSize: number;
-  /** The block of xattrs, or 0. */
-  readonly xattrBlock: FsBlock;
-  /** What the checksums of this inode's extent and directory blocks start from. */
-  readonly checksumSeed: number;
+  readonly #superblock: Superblock;
+  readonly #checksums: Checksums;
+  #generation = 0;
+  #mode = 0;
+  #uid = 0;
+  #gid = 0;
+  #linkCount = 0;
+  #sizeBytes = 0;
+  #blocks512 = 0;
+  #flags = 0;
+  #projectId = PROJECT_DEFAULT;
+  #extraSize = 0;
+  #xattrBlock = 0 as FsBlock;
+  #checksumSeed = 0;
+  /** The handle that saved it for a rollback last. The journal's. */
+  savedBy = 0;
+  /** The transaction that changed it last: what fsync has to see committed. The journal's. */
+  changedIn = 0;
 
   /**
    * Parses the inode that `bytes` hold, `s_inode_size` of them; the caller gives them away.
@@ -100,70 +112,260 @@ export class Inode {
     superblock: Superblock,
     checksums: Checksums,
   ) {
-    const I = InodeLayout;
-    const raw = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.number = number;
     this.#bytes = bytes;
-    this.raw = raw;
-    this.mode = le16(raw, 0, I.mode);
-    this.linkCount = le16(raw, 0, I.linksCount);
-    if (this.mode === 0 && this.linkCount === 0) {
+    this.raw = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#superblock = superblock;
+    this.#checksums = checksums;
+    this.#parse(true);
+  }
+
+  /** A new inode: its bytes are zeros but for what is given here. */
+  static blank(
+    number: InodeNumber,
+    bytes: Uint8Array,
+    superblock: Superblock,
+    checksums: Checksums,
+    { mode, generation, extraSize }: { mode: number; generation: number; extraSize: number },
+  ): Inode {
+    const raw = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    setLe16(raw, 0, InodeLayout.mode, mode);
+    setLe16(raw, 0, InodeLayout.linksCount, 1);
+    setLe32(raw, 0, InodeLayout.generation, generation);
+    if (bytes.length > CLASSIC_INODE_SIZE) setLe16(raw, 0, InodeLayout.extraIsize, extraSize);
+    const seed = checksums.enabled ? checksums.inodeSeed(number, generation) : 0;
+    if (checksums.enabled) setInodeChecksum(raw, computeInodeChecksum(raw, seed, checksums));
+    return new Inode(number, bytes, superblock, checksums);
+  }
+
+  #parse(verify: boolean): void {
+    const I = InodeLayout;
+    const { number, raw } = this;
+    const superblock = this.#superblock;
+    const checksums = this.#checksums;
+    this.#mode = le16(raw, 0, I.mode);
+    this.#linkCount = le16(raw, 0, I.linksCount);
+    if (verify && this.#mode === 0 && this.#linkCount === 0) {
       throw new FsError(Errno.ESTALE, `inode ${number} is not in use`);
     }
-    this.generation = le32(raw, 0, I.generation);
-    this.checksumSeed = checksums.enabled ? checksums.inodeSeed(number, this.generation) : 0;
+    this.#generation = le32(raw, 0, I.generation);
+    this.#checksumSeed = checksums.enabled ? checksums.inodeSeed(number, this.#generation) : 0;
     const large = raw.byteLength > CLASSIC_INODE_SIZE;
-    this.extraSize = large ? le16(raw, 0, I.extraIsize) : 0;
-    if (CLASSIC_INODE_SIZE + this.extraSize > raw.byteLength || (this.extraSize & 3) !== 0) {
+    this.#extraSize = large ? le16(raw, 0, I.extraIsize) : 0;
+    if (CLASSIC_INODE_SIZE + this.#extraSize > raw.byteLength || (this.#extraSize & 3) !== 0) {
       throw new CorruptionError(
         "inode-size",
         { inode: number },
-        `i_extra_isize is ${this.extraSize}`,
+        `i_extra_isize is ${this.#extraSize}`,
       );
     }
-    if (checksums.enabled) this.#verifyChecksum(checksums);
-    if (!isKnownType(this.mode)) {
+    if (verify && checksums.enabled) this.#verifyChecksum(checksums);
+    if (verify && !isKnownType(this.#mode)) {
       throw new CorruptionError(
         "inode-mode",
         { inode: number },
-        `i_mode is 0${this.mode.toString(8)}`,
+        `i_mode is 0${this.#mode.toString(8)}`,
       );
     }
 
-    this.uid = le16(raw, 0, I.uid) + le16(raw, 0, I.uidHigh) * 0x1_0000;
-    this.gid = le16(raw, 0, I.gid) + le16(raw, 0, I.gidHigh) * 0x1_0000;
-    this.flags = le32(raw, 0, I.flags);
-    const wideSize = this.isRegular || superblock.hasIncompat(Incompat.LARGEDIR);
-    this.sizeBytes = join32(wideSize ? le32(raw, 0, I.sizeHigh) : 0, le32(raw, 0, I.sizeLo));
-    if (!Number.isSafeInteger(this.sizeBytes)) {
-      throw new CorruptionError("inode-size", { inode: number }, `size is ${this.sizeBytes}`);
+    this.#uid = le16(raw, 0, I.uid) + le16(raw, 0, I.uidHigh) * 0x1_0000;
+    this.#gid = le16(raw, 0, I.gid) + le16(raw, 0, I.gidHigh) * 0x1_0000;
+    this.#flags = le32(raw, 0, I.flags);
+    const sizeHigh = this.#hasWideSize ? le32(raw, 0, I.sizeHigh) : 0;
+    this.#sizeBytes = join32(sizeHigh, le32(raw, 0, I.sizeLo));
+    if (!Number.isSafeInteger(this.#sizeBytes)) {
+      throw new CorruptionError("inode-size", { inode: number }, `size is ${this.#sizeBytes}`);
     }
-    this.blocks512 = this.#blocks512(superblock);
+    this.#blocks512 = this.#parseBlocks512();
     const wideBlocks = superblock.hasIncompat(Incompat["64BIT"]);
-    this.xattrBlock = join32(
+    this.#xattrBlock = join32(
       wideBlocks ? le16(raw, 0, I.fileAclHigh) : 0,
       le32(raw, 0, I.fileAclLo),
     ) as FsBlock;
+    this.#projectId = this.#hasProjectId ? le32(raw, 0, I.projid) : PROJECT_DEFAULT;
+  }
 
-    this.projectId =
-      superblock.hasRoCompat(RoCompat.PROJECT) && this.#holds(I.projid, 4)
-        ? le32(raw, 0, I.projid)
-        : PROJECT_DEFAULT;
+  get generation(): number {
+    return this.#generation;
+  }
+  /** Changes what every checksum of this inode's blocks starts from, too. */
+  set generation(value: number) {
+    setLe32(this.raw, 0, InodeLayout.generation, value);
+    this.#generation = value;
+    if (this.#checksums.enabled) this.#checksumSeed = this.#checksums.inodeSeed(this.number, value);
+  }
+
+  get mode(): number {
+    return this.#mode;
+  }
+  set mode(value: number) {
+    setLe16(this.raw, 0, InodeLayout.mode, value);
+    this.#mode = value;
+  }
+
+  get uid(): number {
+    return this.#uid;
+  }
+  set uid(value: number) {
+    setLe16(this.raw, 0, InodeLayout.uid, value & 0xffff);
+    setLe16(this.raw, 0, InodeLayout.uidHigh, value >>> 16);
+    this.#uid = value;
+  }
+
+  get gid(): number {
+    return this.#gid;
+  }
+  set gid(value: number) {
+    setLe16(this.raw, 0, InodeLayout.gid, value & 0xffff);
+    setLe16(this.raw, 0, InodeLayout.gidHigh, value >>> 16);
+    this.#gid = value;
+  }
+
+  get linkCount(): number {
+    return this.#linkCount;
+  }
+  set linkCount(value: number) {
+    setLe16(this.raw, 0, InodeLayout.linksCount, value);
+    this.#linkCount = value;
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+  set sizeBytes(value: number) {
+    setLe32(this.raw, 0, InodeLayout.sizeLo, value % 0x1_0000_0000);
+    const high = Math.floor(value / 0x1_0000_0000);
+    if (this.#hasWideSize) setLe32(this.raw, 0, InodeLayout.sizeHigh, high);
+    this.#sizeBytes = value;
+  }
+
+  /** Blocks in use, in units of 512 bytes. */
+  get blocks512(): number {
+    return this.#blocks512;
+  }
+  /** Counts in filesystem blocks (HUGE_FILE_FL) where 48 bits of sectors do not suffice. */
+  set blocks512(value: number) {
+    const huge = value > BLOCKS_512_MAX;
+    if (huge !== this.hasFlag(InodeFlags.HUGE_FILE)) {
+      this.flags = huge ? this.#flags | InodeFlags.HUGE_FILE : this.#flags & ~InodeFlags.HUGE_FILE;
+    }
+    const stored = huge ? value / (this.#superblock.blockSize / SECTOR_SIZE) : value;
+    setLe32(this.raw, 0, InodeLayout.blocksLo, stored % 0x1_0000_0000);
+    if (this.#superblock.hasRoCompat(RoCompat.HUGE_FILE)) {
+      setLe16(this.raw, 0, InodeLayout.blocksHigh, Math.floor(stored / 0x1_0000_0000));
+    }
+    this.#blocks512 = value;
+  }
+
+  get flags(): number {
+    return this.#flags;
+  }
+  set flags(value: number) {
+    setLe32(this.raw, 0, InodeLayout.flags, value >>> 0);
+    this.#flags = value >>> 0;
+  }
+
+  get projectId(): number {
+    return this.#projectId;
+  }
+  /** Does nothing where there is no room for it. */
+  set projectId(value: number) {
+    if (!this.#hasProjectId) return;
+    setLe32(this.raw, 0, InodeLayout.projid, value);
+    this.#projectId = value;
+  }
+
+  /** Bytes of newer fields behind the classic 128; the in-inode xattrs start after them. */
+  get extraSize(): number {
+    return this.#extraSize;
+  }
+  set extraSize(value: number) {
+    setLe16(this.raw, 0, InodeLayout.extraIsize, value);
+    this.#extraSize = value;
+  }
+
+  /** The block of xattrs, or 0. */
+  get xattrBlock(): FsBlock {
+    return this.#xattrBlock;
+  }
+  set xattrBlock(value: FsBlock) {
+    setLe32(this.raw, 0, InodeLayout.fileAclLo, value % 0x1_0000_0000);
+    const high = Math.floor(value / 0x1_0000_0000);
+    if (this.#superblock.hasIncompat(Incompat["64BIT"])) {
+      setLe16(this.raw, 0, InodeLayout.fileAclHigh, high);
+    }
+    this.#xattrBlock = value;
+  }
+
+  /** What the checksums of this inode's extent and directory blocks start from. */
+  get checksumSeed(): number {
+    return this.#checksumSeed;
+  }
+
+  /** Bytes that a rollback can give to `restore`. */
+  snapshot(): Uint8Array {
+    return this.#bytes.slice();
+  }
+  /** Makes the inode again what it was when `snapshot` was called. */
+  restore(snapshot: Uint8Array): void {
+    this.#bytes.set(snapshot);
+    this.#parse(false);
+  }
+
+  /** Copies the inode, with its checksum up to date, to `at` in a block of the inode table. */
+  serialize(into: Uint8Array, at: number): void {
+    if (this.#checksums.enabled) {
+      const checksum = computeInodeChecksum(this.raw, this.#checksumSeed, this.#checksums);
+      setInodeChecksum(this.raw, checksum);
+    }
+    into.set(this.#bytes, at);
+  }
+
+  get #hasWideSize(): boolean {
+    return this.isRegular || this.#superblock.hasIncompat(Incompat.LARGEDIR);
+  }
+  get #hasProjectId(): boolean {
+    return this.#superblock.hasRoCompat(RoCompat.PROJECT) && this.#holds(InodeLayout.projid, 4);
   }
 
   get accessedAt(): Timestamp {
     return this.#time(InodeLayout.atime, InodeLayout.atimeExtra);
   }
+  set accessedAt(time: Timestamp) {
+    this.#setTime(InodeLayout.atime, InodeLayout.atimeExtra, time);
+  }
   get modifiedAt(): Timestamp {
     return this.#time(InodeLayout.mtime, InodeLayout.mtimeExtra);
   }
+  set modifiedAt(time: Timestamp) {
+    this.#setTime(InodeLayout.mtime, InodeLayout.mtimeExtra, time);
+  }
   get changedAt(): Timestamp {
     return this.#time(InodeLayout.ctime, InodeLayout.ctimeExtra);
+  }
+  set changedAt(time: Timestamp) {
+    this.#setTime(InodeLayout.ctime, InodeLayout.ctimeExtra, time);
   }
   /** Unknown on inodes that are too small to hold it. */
   get createdAt(): Timestamp | undefined {
     if (!this.#holds(InodeLayout.crtime, 4)) return undefined;
     return this.#time(InodeLayout.crtime, InodeLayout.crtimeExtra);
+  }
+
+  /** Does nothing where there is no room for it. */
+  set createdAt(time: Timestamp) {
+    if (!this.#holds(InodeLayout.crtime, 4)) return;
+    this.#setTime(InodeLayout.crtime, InodeLayout.crtimeExtra, time);
+  }
+
+  /**
+   * When the inode was freed, in seconds. While it is on the orphan list: the next inode there.
+   */
+  get deletionTime(): number {
+    return le32(this.raw, 0, InodeLayout.dtime);
+  }
+  set deletionTime(value: number) {
+    setLe32(this.raw, 0, InodeLayout.dtime, value);
   }
 
   /**
@@ -208,6 +410,14 @@ export class Inode {
     const [old, wide] = this.#deviceWords();
     return old !== 0 ? old & 0xff : (wide & 0xff) | ((wide >>> 12) & 0xfff00);
   }
+  /** Stores the number of a device in the form that it fits. */
+  setDevice(major: number, minor: number): void {
+    const at = InodeLayout.block;
+    const isOld = major <= 0xff && minor <= 0xff;
+    this.raw.setUint32(at, isOld ? (major << 8) | minor : 0, true);
+    const wide = (minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12);
+    this.raw.setUint32(at + 4, isOld ? 0 : wide, true);
+  }
 
   #deviceWords(): [number, number] {
     const isDevice = this.type === FileType.CHARACTER || this.type === FileType.BLOCK;
@@ -231,7 +441,22 @@ export class Inode {
     };
   }
 
-  #blocks512(superblock: Superblock): number {
+  /** Clamps to what the field can say: 1901 to 2446, or to 2038 where there is only the short one. */
+  #setTime(
+    at: typeof InodeLayout.atime,
+    extraAt: typeof InodeLayout.atime,
+    { seconds, nanoseconds }: Timestamp,
+  ): void {
+    const wide = this.#holds(extraAt, 4);
+    const clamped = Math.max(SECONDS_MIN, Math.min(seconds, wide ? SECONDS_MAX_WIDE : SECONDS_MAX));
+    this.raw.setInt32(at, clamped | 0, true);
+    if (!wide) return;
+    const epoch = (clamped - (clamped | 0)) / 0x1_0000_0000;
+    setLe32(this.raw, 0, extraAt, nanoseconds * 2 ** EPOCH_BITS + epoch);
+  }
+
+  #parseBlocks512(): number {
+    const superblock = this.#superblock;
     const low = le32(this.raw, 0, InodeLayout.blocksLo);
     if (!superblock.hasRoCompat(RoCompat.HUGE_FILE)) return low;
     const count = join32(le16(this.raw, 0, InodeLayout.blocksHigh), low);

@@ -26,7 +26,9 @@ export const SuperblockLayout = layout("ext4_super_block", 1024, {
   wtime:             [0x30, "le32"],   mntCount:          [0x34, "le16"],
   maxMntCount:       [0x36, "le16"],   magic:             [0x38, "le16"],
   state:             [0x3a, "le16"],   errors:            [0x3c, "le16"],
-  revLevel:          [0x4c, "le32"],   firstIno:          [0x54, "le32"],
+  lastcheck:         [0x40, "le32"],   checkinterval:     [0x44, "le32"],
+  revLevel:          [0x4c, "le32"],   defResuid:         [0x50, "le16"],
+  defResgid:         [0x52, "le16"],   firstIno:          [0x54, "le32"],
   inodeSize:         [0x58, "le16"],   featureCompat:     [0x5c, "le32"],
   featureIncompat:   [0x60, "le32"],   featureRoCompat:   [0x64, "le32"],
   uuid:              [0x68, 16],       volumeName:        [0x78, 16],
@@ -82,13 +84,10 @@ export class Superblock {
   readonly descriptorSize: number;
   readonly firstMetaGroup: number;
   readonly reservedGdtBlocks: number;
-  readonly features: {
-    readonly compat: number;
-    readonly incompat: number;
-    readonly roCompat: number;
-  };
-  readonly uuid: Uint8Array;
-  readonly volumeName: Uint8Array;
+  /** Changed through `SuperblockEditor` alone, as are the two after it. */
+  readonly features: { compat: number; incompat: number; roCompat: number };
+  uuid: Uint8Array;
+  volumeName: Uint8Array;
   /** Where every checksum starts. */
   readonly checksumSeed: number;
   readonly hashSeed: readonly [number, number, number, number];
@@ -297,7 +296,8 @@ export class Superblock {
   }
 }
 
-function trimmed(bytes: Uint8Array): Uint8Array {
+/** `bytes` up to the first zero. */
+export function trimmed(bytes: Uint8Array): Uint8Array {
   const end = bytes.indexOf(0);
   return bytes.slice(0, end < 0 ? bytes.length : end);
 }

@@ -27,3 +27,12 @@ test.each([
   const device = new MemoryDevice(bytes);
   expect(() => device.read(offset, new Uint8Array(length))).toThrow(RangeError);
 });
+
+test("MemoryDevice keeps what is written, and zeroes a range", () => {
+  const image = bytes.slice();
+  const device = new MemoryDevice(image);
+  device.write(10, Uint8Array.of(200, 201, 202));
+  device.zero(12, 2);
+  expect([...image.subarray(9, 15)]).toEqual([9, 200, 201, 0, 0, 14]);
+  expect(() => device.write(98, new Uint8Array(3))).toThrow(RangeError);
+});

@@ -1,0 +1,349 @@
+/**
+ * Transactions: how metadata changes. Every change is made through a handle (`Tx`) that belongs to
+ * one operation; what the handles of some seconds changed commits together, wholly or not at all.
+ *
+ *     transact(credits, tx => …)     one operation: all of it happens, or it throws and none of it
+ *     running transaction            blocks and inodes that finished operations changed
+ *     commit()                       hands them to the journal (or, without one, writes them)
+ *
+ * Everything is synchronous and on one thread, so there is one handle at a time, and a commit only
+ * ever happens between two handles: a block in the running transaction is never one that a commit
+ * is still writing.
+ *
+ * Rollback: the first time that a handle touches a block or an inode, its bytes are saved; when the
+ * operation throws they come back. Whoever keeps knowledge outside of blocks and inodes takes it
+ * back with `onRollback`.
+ */
+import { Errno } from "../../base/errno.ts";
+import type { FsBlock } from "../../base/numbers.ts";
+import type { BlockGroups } from "../alloc/groups.ts";
+import type { Block, BlockCache, Seal } from "../cache/block-cache.ts";
+import type { InodeCache } from "../cache/inode-cache.ts";
+import { FsError } from "../errors.ts";
+import type { Inode, Timestamp } from "../format/inode.ts";
+
+/** What finished operations changed and the next commit makes durable. */
+export class Transaction {
+  /** Counts from 1; not the journal's sequence number. */
+  readonly id: number;
+  /** Blocks that were changed, by number. They are pinned in the block cache. */
+  readonly blocks = new Map<FsBlock, Block>();
+  /** Blocks of the inode table that will be changed when the inodes are stored. */
+  readonly inodeBlocks = new Set<FsBlock>();
+  /** Metadata blocks that were freed: older records of them in the journal must not be replayed. */
+  readonly revoked = new Set<FsBlock>();
+  readonly afterCommit: (() => void)[] = [];
+
+  constructor(id: number) {
+    this.id = id;
+  }
+
+  /** Blocks that its commit will write, at the most. */
+  get size(): number {
+    return this.blocks.size + this.inodeBlocks.size;
+  }
+  get isEmpty(): boolean {
+    return this.size === 0 && this.revoked.size === 0 && this.afterCommit.length === 0;
+  }
+}
+
+/** Where committed transactions go: a journal, or straight to their places. */
+export interface CommitTarget {
+  /** The most blocks that one transaction may change. */
+  readonly blocksMax: number;
+
+  /**
+   * Makes `transaction` durable, and all file data written before it. Blocks are sealed already. On
+   * return each block has `isChanged` false, and is unpinned or has `awaitsCheckpoint` true.
+   *
+   * @throws any Error when it cannot; nobody will write to the filesystem after that.
+   */
+  commit(transaction: Transaction): void;
+
+  /** Writes all committed blocks to their places, and makes the journal empty. */
+  checkpoint(): void;
+}
+
+/** One operation's right to change metadata. */
+export class Tx {
+  /** The time of the operation: what its timestamps are set to. */
+  readonly now: Timestamp;
+  readonly transaction: Transaction;
+  readonly #owner: Transactions;
+  readonly #id: number;
+  readonly #saved: [Block, Uint8Array, boolean][] = [];
+  readonly #savedInodes: [Inode, Uint8Array, boolean, number][] = [];
+  readonly #created: Block[] = [];
+  readonly #forgotten: FsBlock[] = [];
+  readonly #undo: (() => void)[] = [];
+
+  constructor(owner: Transactions, id: number, transaction: Transaction, now: Timestamp) {
+    this.#owner = owner;
+    this.#id = id;
+    this.transaction = transaction;
+    this.now = now;
+  }
+
+  /**
+   * Announces a change of the bytes of `block`; to be called before the first.
+   *
+   * @param seal brings its checksum up to date before it is written; kept until another replaces it.
+   * @returns `block`.
+   */
+  modify(block: Block, seal?: Seal): Block {
+    if (block.savedBy !== this.#id) {
+      block.savedBy = this.#id;
+      this.#saved.push([block, this.#owner.save(block.bytes), block.isChanged]);
+      if (!block.isChanged) this.#take(block);
+    }
+    if (seal !== undefined) block.seal = seal;
+    return block;
+  }
+
+  /** A zeroed metadata block in the place of `number`, which was just allocated. */
+  create(number: FsBlock, seal?: Seal): Block {
+    const block = this.#owner.blocks.create(number);
+    block.savedBy = this.#id;
+    block.seal = seal;
+    this.#created.push(block);
+    this.#take(block);
+    return block;
+  }
+
+  /** Says that the metadata block `number` was freed. Its contents are never written again. */
+  forget(number: FsBlock): void {
+    this.#forgotten.push(number);
+  }
+
+  /** Announces a change of `inode`; to be called before the first. It is stored with the commit. */
+  edit(inode: Inode): Inode {
+    if (inode.savedBy === this.#id) return inode;
+    inode.savedBy = this.#id;
+    const isNew = this.#owner.inodes.markChanged(inode);
+    this.#savedInodes.push([inode, inode.snapshot(), isNew, inode.changedIn]);
+    inode.changedIn = this.transaction.id;
+    if (isNew) this.transaction.inodeBlocks.add(this.#owner.groups.locateInode(inode.number).block);
+    return inode;
+  }
+
+  /** Takes in an inode that did not exist before. */
+  createInode(inode: Inode): Inode {
+    this.#owner.inodes.put(inode);
+    this.#owner.inodes.markChanged(inode);
+    inode.savedBy = this.#id;
+    inode.changedIn = this.transaction.id;
+    this.transaction.inodeBlocks.add(this.#owner.groups.locateInode(inode.number).block);
+    this.onRollback(() => this.#owner.inodes.drop(inode.number));
+    return inode;
+  }
+
+  /** The inodes that this handle has touched so far, as they were before it did. */
+  get touchedInodes(): Iterable<readonly [inode: Inode, before: Uint8Array]> {
+    return this.#savedInodes.map(([inode, before]) => [inode, before] as const);
+  }
+
+  /** `undo` is called, the last one first, if the operation throws. */
+  onRollback(undo: () => void): void {
+    this.#undo.push(undo);
+  }
+
+  /** `action` is called when the transaction that this handle belongs to has become durable. */
+  afterCommit(action: () => void): void {
+    const { afterCommit } = this.transaction;
+    const { length } = afterCommit;
+    afterCommit.push(action);
+    this.onRollback(() => {
+      afterCommit.length = length;
+    });
+  }
+
+  /** The operation succeeded. The journal's. */
+  finish(): void {
+    for (const number of this.#forgotten) {
+      this.transaction.blocks.delete(number);
+      this.#owner.blocks.drop(number);
+      this.transaction.revoked.add(number);
+    }
+    for (const [, bytes] of this.#saved) this.#owner.recycle(bytes);
+  }
+
+  /** The operation failed: everything becomes what it was before. The journal's. */
+  rollback(): void {
+    while (this.#undo.length > 0) (this.#undo.pop() as () => void)();
+    for (const block of this.#created) {
+      this.transaction.blocks.delete(block.number);
+      this.#owner.blocks.drop(block.number);
+    }
+    for (const [block, bytes, wasChanged] of this.#saved) {
+      block.bytes.set(bytes);
+      this.#owner.recycle(bytes);
+      block.savedBy = 0;
+      if (wasChanged) continue;
+      block.isChanged = false;
+      this.transaction.blocks.delete(block.number);
+      if (!block.awaitsCheckpoint) this.#owner.blocks.unpin(block);
+    }
+    for (const [inode, bytes, isNew, changedIn] of this.#savedInodes) {
+      inode.restore(bytes);
+      inode.savedBy = 0;
+      inode.changedIn = changedIn;
+      if (isNew) this.#owner.inodes.markStored(inode);
+    }
+  }
+
+  #take(block: Block): void {
+    block.isChanged = true;
+    this.#owner.blocks.pin(block);
+    this.transaction.blocks.set(block.number, block);
+    // A record of this transaction would be revoked with the older ones.
+    if (this.transaction.revoked.delete(block.number)) {
+      this.onRollback(() => this.transaction.revoked.add(block.number));
+    }
+  }
+}
+
+export interface TransactionsOptions {
+  readonly blocks: BlockCache;
+  readonly inodes: InodeCache;
+  readonly groups: BlockGroups;
+  readonly target: CommitTarget;
+  readonly now: () => Timestamp;
+  /** Told when the filesystem has become read-only because it could not be written. */
+  readonly onAbort: (error: unknown) => void;
+}
+
+/** The transactions of one filesystem. */
+export class Transactions {
+  readonly blocks: BlockCache;
+  readonly inodes: InodeCache;
+  readonly groups: BlockGroups;
+  readonly #target: CommitTarget;
+  readonly #now: () => Timestamp;
+  readonly #onAbort: (error: unknown) => void;
+  readonly #beforeCommit: ((tx: Tx) => void)[] = [];
+  readonly #free: Uint8Array[] = [];
+  #running = new Transaction(1);
+  #handles = 0;
+  #current: Tx | undefined;
+  #aborted: FsError | undefined;
+
+  constructor({ blocks, inodes, groups, target, now, onAbort }: TransactionsOptions) {
+    this.blocks = blocks;
+    this.inodes = inodes;
+    this.groups = groups;
+    this.#target = target;
+    this.#now = now;
+    this.#onAbort = onAbort;
+    this.beforeCommit((tx) => this.#storeInodes(tx));
+  }
+
+  /** The id of the running transaction: all with a lower one are durable. */
+  get runningId(): number {
+    return this.#running.id;
+  }
+  /** True when a commit would write something. */
+  get hasChanges(): boolean {
+    return !this.#running.isEmpty;
+  }
+  get isAborted(): boolean {
+    return this.#aborted !== undefined;
+  }
+  /** The most blocks that a handle may ask for. */
+  get creditsMax(): number {
+    return this.#target.blocksMax;
+  }
+
+  /** `hook` runs in a handle at the start of every commit, in the order of these calls. */
+  beforeCommit(hook: (tx: Tx) => void): void {
+    // Inodes are stored last, since the other hooks may change some.
+    this.#beforeCommit.splice(Math.max(0, this.#beforeCommit.length - 1), 0, hook);
+  }
+
+  /**
+   * Runs one operation in a handle. When it throws, nothing of it has happened.
+   *
+   * @param credits blocks that it will change at the most: the running transaction commits first if
+   *   they may not fit.
+   * @throws FsError EROFS after a commit has failed, and whatever `operation` throws.
+   */
+  transact<T>(credits: number, operation: (tx: Tx) => T): T {
+    if (this.#aborted !== undefined) throw this.#aborted;
+    if (this.#current !== undefined) throw new Error("a handle within a handle");
+    if (this.#running.size + credits > this.#target.blocksMax) this.commit();
+    return this.#run(operation);
+  }
+
+  #run<T>(operation: (tx: Tx) => T): T {
+    const tx = new Tx(this, ++this.#handles, this.#running, this.#now());
+    this.#current = tx;
+    try {
+      const result = operation(tx);
+      tx.finish();
+      return result;
+    } catch (error) {
+      tx.rollback();
+      throw error;
+    } finally {
+      this.#current = undefined;
+    }
+  }
+
+  /**
+   * Makes all finished operations durable. Does nothing when there are none.
+   *
+   * @throws FsError EIO when that fails; from then on nothing can be changed.
+   */
+  commit(): void {
+    if (this.#aborted !== undefined) throw this.#aborted;
+    const transaction = this.#running;
+    if (transaction.isEmpty) return;
+    try {
+      this.#run((tx) => {
+        for (const hook of this.#beforeCommit) hook(tx);
+      });
+      for (const block of transaction.blocks.values()) block.seal?.(block);
+      this.#target.commit(transaction);
+    } catch (error) {
+      this.abort(error);
+      throw new FsError(Errno.EIO, "the changes cannot be committed", { cause: error });
+    }
+    this.#running = new Transaction(transaction.id + 1);
+    for (const action of transaction.afterCommit) action();
+  }
+
+  /** Commits, writes everything to its place and empties the journal. */
+  checkpoint(): void {
+    this.commit();
+    try {
+      this.#target.checkpoint();
+    } catch (error) {
+      this.abort(error);
+      throw new FsError(Errno.EIO, "committed changes cannot be written", { cause: error });
+    }
+  }
+
+  /** Ends all writing: what was not committed is lost, what was stays in the journal. */
+  abort(error: unknown): void {
+    if (this.#aborted !== undefined) return;
+    this.#aborted = new FsError(Errno.EROFS, "the filesystem has become read-only");
+    this.#onAbort(error);
+  }
+
+  #storeInodes(tx: Tx): void {
+    for (const inode of [...this.inodes.changed]) {
+      const { block, at } = this.groups.locateInode(inode.number);
+      inode.serialize(tx.modify(this.blocks.get(block)).bytes, at);
+      this.inodes.markStored(inode);
+    }
+  }
+
+  /** A copy of `bytes`, in memory that is used again. For handles. */
+  save(bytes: Uint8Array): Uint8Array {
+    const copy = this.#free.pop() ?? new Uint8Array(bytes.length);
+    copy.set(bytes);
+    return copy;
+  }
+  recycle(bytes: Uint8Array): void {
+    this.#free.push(bytes);
+  }
+}

@@ -1,0 +1,89 @@
+/**
+ * Changes the primary superblock, and what was parsed from it. The copies in other groups stay as
+ * they are, as the kernel leaves them.
+ */
+import { bytesAt, setLe32, widthOf } from "../base/layout.ts";
+import type { FsBlock } from "../base/numbers.ts";
+import type { Block, BlockCache } from "./cache/block-cache.ts";
+import type { Checksums } from "./format/checksum.ts";
+import {
+  SUPERBLOCK_OFFSET,
+  type Superblock,
+  SuperblockLayout,
+  trimmed,
+} from "./format/superblock.ts";
+import type { Tx } from "./journal/transaction.ts";
+
+const SUPERBLOCK_SIZE = 1024;
+const FEATURE_FIELDS = {
+  compat: SuperblockLayout.featureCompat,
+  incompat: SuperblockLayout.featureIncompat,
+  roCompat: SuperblockLayout.featureRoCompat,
+} as const;
+
+export class SuperblockEditor {
+  readonly #superblock: Superblock;
+  readonly #blocks: BlockCache;
+  readonly #checksums: Checksums;
+  readonly #number: FsBlock;
+  readonly #at: number;
+
+  constructor(superblock: Superblock, blocks: BlockCache, checksums: Checksums) {
+    this.#superblock = superblock;
+    this.#blocks = blocks;
+    this.#checksums = checksums;
+    this.#number = Math.floor(SUPERBLOCK_OFFSET / superblock.blockSize) as FsBlock;
+    this.#at = SUPERBLOCK_OFFSET % superblock.blockSize;
+  }
+
+  /** The 1,024 bytes of the superblock, for reading. */
+  get view(): DataView {
+    return this.#viewOf(this.#blocks.get(this.#number));
+  }
+
+  /** Lets `change` write to the fields of `SuperblockLayout` in the view that it is given. */
+  edit(tx: Tx, change: (view: DataView) => void): void {
+    const block = tx.modify(this.#blocks.get(this.#number), (changed) => this.#seal(changed));
+    change(this.#viewOf(block));
+  }
+
+  /** Sets or clears one feature bit. Does nothing when it is as wanted already. */
+  setFeature(tx: Tx, kind: keyof typeof FEATURE_FIELDS, bit: number, on: boolean): void {
+    const { features } = this.#superblock;
+    const before = features[kind];
+    const after = (on ? before | bit : before & ~bit) >>> 0;
+    if (after === before) return;
+    this.edit(tx, (view) => setLe32(view, 0, FEATURE_FIELDS[kind], after));
+    features[kind] = after;
+    tx.onRollback(() => {
+      features[kind] = before;
+    });
+  }
+
+  /** @param label at most 16 bytes. */
+  setVolumeName(tx: Tx, label: Uint8Array): void {
+    const before = this.#superblock.volumeName;
+    this.edit(tx, (view) => {
+      const S = SuperblockLayout;
+      const field = bytesAt(view, 0, S.volumeName, widthOf(S, "volumeName"));
+      field.fill(0);
+      field.set(label.subarray(0, field.length));
+    });
+    this.#superblock.volumeName = trimmed(label.slice());
+    tx.onRollback(() => {
+      this.#superblock.volumeName = before;
+    });
+  }
+
+  #viewOf({ bytes }: Block): DataView {
+    return new DataView(bytes.buffer, bytes.byteOffset + this.#at, SUPERBLOCK_SIZE);
+  }
+
+  #seal(block: Block): void {
+    if (!this.#superblock.metadataChecksums) return;
+    const view = this.#viewOf(block);
+    const at = SuperblockLayout.checksum;
+    const covered = new Uint8Array(view.buffer, view.byteOffset, at);
+    setLe32(view, 0, at, this.#checksums.over(0xffff_ffff, covered));
+  }
+}

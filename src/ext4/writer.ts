@@ -1,0 +1,17 @@
+/** What a filesystem has besides its readers' parts once it may be changed. */
+import type { WritableDevice } from "../base/block-device.ts";
+import type { Timestamp } from "./format/inode.ts";
+import type { Transactions } from "./journal/transaction.ts";
+import type { SuperblockEditor } from "./superblock-editor.ts";
+
+export interface Writer {
+  readonly device: WritableDevice;
+  readonly transactions: Transactions;
+  readonly superblock: SuperblockEditor;
+  /** The clock that timestamps come from. */
+  readonly now: () => Timestamp;
+  /** A number from 0 up to, not including, 1: for generations, hash seeds and placement. */
+  readonly random: () => number;
+  /** Whether the operation in hand may use the blocks that are reserved for root. */
+  mayUseReserve: boolean;
+}
