@@ -41,6 +41,7 @@ export const CORRUPTION_RULES = [
   "htree-root", "htree-count", "htree-order", "htree-depth", "htree-block", "htree-checksum",
   "xattr-magic", "xattr-entry", "xattr-value", "xattr-checksum", "xattr-inode", "acl",
   "bitmap-checksum", "mmp-magic", "mmp-checksum",
+  "orphan-file", "orphan-magic", "orphan-checksum", "orphan-inode",
   "journal-superblock", "journal-checksum", "journal-sequence", "journal-block", "fast-commit",
 ] as const;
 

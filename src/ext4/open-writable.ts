@@ -10,11 +10,12 @@ import type { WritableDevice } from "../base/block-device.ts";
 import { le16, setLe16, setLe32 } from "../base/layout.ts";
 import { UnsupportedError } from "./errors.ts";
 import { Filesystem, type OpenOptions } from "./filesystem.ts";
-import { ROCOMPAT_SUPPORTED, roCompatNames } from "./format/features.ts";
+import { ROCOMPAT_SUPPORTED, RoCompat, roCompatNames } from "./format/features.ts";
 import type { Timestamp } from "./format/inode.ts";
-import { SuperblockLayout } from "./format/superblock.ts";
+import { SuperblockLayout, SuperblockState } from "./format/superblock.ts";
 import { InPlaceTarget } from "./journal/in-place.ts";
 import { Transactions } from "./journal/transaction.ts";
+import { Orphans } from "./orphans.ts";
 import { SuperblockEditor } from "./superblock-editor.ts";
 
 export interface WriteOptions extends OpenOptions {
@@ -26,8 +27,6 @@ export interface WriteOptions extends OpenOptions {
   readonly onAbort?: (error: unknown) => void;
 }
 
-/** `s_state`: unmounted cleanly. */
-const STATE_VALID = 1;
 /** Blocks that marking the superblock changes. */
 const SUPERBLOCK_CREDITS = 1;
 
@@ -56,6 +55,7 @@ export function openWritableFilesystem(
     device,
     transactions,
     superblock: new SuperblockEditor(fs.superblock, fs.blocks, fs.checksums),
+    orphans: new Orphans(fs),
     now,
     random: options.random ?? Math.random,
     mayUseReserve: true,
@@ -74,8 +74,14 @@ export function closeFilesystem(fs: Filesystem): void {
   const { transactions, superblock } = fs.writer;
   transactions.checkpoint();
   fs.transact(SUPERBLOCK_CREDITS, (tx) => {
+    superblock.setFeature(tx, "roCompat", RoCompat.ORPHAN_PRESENT, false);
     superblock.edit(tx, (view) => {
-      setLe16(view, 0, SuperblockLayout.state, le16(view, 0, SuperblockLayout.state) | STATE_VALID);
+      setLe16(
+        view,
+        0,
+        SuperblockLayout.state,
+        le16(view, 0, SuperblockLayout.state) | SuperblockState.VALID,
+      );
       setLe32(view, 0, SuperblockLayout.wtime, tx.now.seconds % 0x1_0000_0000);
     });
   });
@@ -84,11 +90,12 @@ export function closeFilesystem(fs: Filesystem): void {
 }
 
 function markMounted(fs: Filesystem): void {
-  const { superblock, transactions } = fs.writer;
+  const { superblock, transactions, orphans } = fs.writer;
   fs.transact(SUPERBLOCK_CREDITS, (tx) => {
+    if (orphans.usesFile) superblock.setFeature(tx, "roCompat", RoCompat.ORPHAN_PRESENT, true);
     superblock.edit(tx, (view) => {
       const S = SuperblockLayout;
-      setLe16(view, 0, S.state, le16(view, 0, S.state) & ~STATE_VALID);
+      setLe16(view, 0, S.state, le16(view, 0, S.state) & ~SuperblockState.VALID);
       setLe16(view, 0, S.mntCount, (le16(view, 0, S.mntCount) + 1) & 0xffff);
       setLe32(view, 0, S.mtime, tx.now.seconds % 0x1_0000_0000);
     });

@@ -2,12 +2,14 @@
 import type { WritableDevice } from "../base/block-device.ts";
 import type { Timestamp } from "./format/inode.ts";
 import type { Transactions } from "./journal/transaction.ts";
+import type { Orphans } from "./orphans.ts";
 import type { SuperblockEditor } from "./superblock-editor.ts";
 
 export interface Writer {
   readonly device: WritableDevice;
   readonly transactions: Transactions;
   readonly superblock: SuperblockEditor;
+  readonly orphans: Orphans;
   /** The clock that timestamps come from. */
   readonly now: () => Timestamp;
   /** A number from 0 up to, not including, 1: for generations, hash seeds and placement. */

@@ -23,6 +23,7 @@ import { ClockRing } from "./clock-ring.ts";
 // biome-ignore format: a table
 export const BlockKind = {
   EXTENTS: 1, DIRECTORY: 2, HTREE_ROOT: 3, HTREE_NODE: 4, XATTR: 5, BITMAP: 6,
+  ORPHANS: 7,
 } as const;
 
 /** Brings a block's checksum up to date; called once before a changed block is written. */

@@ -47,6 +47,9 @@ export const SuperblockLayout = layout("ext4_super_block", 1024, {
   orphanFileInum:    [0x280, "le32"],  checksum:          [0x3fc, "le32"],
 });
 
+/** Bits of `s_state`. */
+export const SuperblockState = { VALID: 0x1, ERROR: 0x2 } as const;
+
 export const SUPER_MAGIC = 0xef53;
 /** Byte offset of the primary superblock. */
 export const SUPERBLOCK_OFFSET = 1024;
@@ -101,6 +104,8 @@ export class Superblock {
   readonly journalUuid: Uint8Array;
   readonly overheadClusters: number;
   readonly mmpBlock: number;
+  /** The orphan file, when the ORPHAN_FILE feature is on. */
+  readonly orphanFileInode: number;
   readonly #backupGroups: readonly number[];
 
   /**
@@ -224,6 +229,7 @@ export class Superblock {
     this.journalUuid = bytesAt(view, 0, S.journalUuid, widthOf(S, "journalUuid")).slice();
     this.overheadClusters = le32(view, 0, S.overheadClusters);
     this.mmpBlock = join32(le32(view, 0, S.mmpBlockHi), le32(view, 0, S.mmpBlockLo));
+    this.orphanFileInode = le32(view, 0, S.orphanFileInum);
     this.#backupGroups = [le32(view, 0, S.backupBgs0), le32(view, 0, S.backupBgs1)];
   }
 
