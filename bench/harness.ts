@@ -1,6 +1,7 @@
 /**
  * Puts one image in front of three contenders and times the same work on each: K, the kernel's ext4
- * on a loop device; F2, Debian's fuse2fs; T, fuse4fs-ts. All mount read-only, with default options.
+ * on a loop device; F2, Debian's fuse2fs; T, fuse4fs-ts. All mount with default options: read-only, or
+ * for rows that change something a copy of the image for writing.
  *
  * What makes the three comparable: the image lies in memory (tmpfs), so no contender waits for a
  * disk; every cold sample has a mount of its own, and a new superblock starts with no dentry, inode
@@ -74,21 +75,27 @@ export class Bench {
     this.images = new Images(this.#folder);
   }
 
-  /** Mounts `image`, calls `work` with the mount point, unmounts, and waits until all is gone. */
+  /**
+   * Mounts `image`, calls `work` with the mount point, unmounts, and waits until all is gone.
+   *
+   * @param write mount a copy of it, for writing.
+   */
   async onFreshMount(
     contender: Contender,
     image: ImageName,
     work: (mountpoint: string) => number,
+    write = false,
   ): Promise<Sample> {
-    const path = this.images.get(image);
+    const path = write ? this.images.copy(image) : this.images.get(image);
+    const access = write ? "rw" : "ro";
     const scope = this.#scope.child();
     try {
       if (contender === "K") {
         this.#unmountLater(scope);
-        run("mount", ["-t", "ext4", "-o", "loop,ro", path, this.#mountpoint]);
+        run("mount", ["-t", "ext4", "-o", `loop,${access}`, path, this.#mountpoint]);
         return { microseconds: work(this.#mountpoint) };
       }
-      const server = await this.#serve(scope, contender, path);
+      const server = await this.#serve(scope, contender, path, access);
       const before = cpuSeconds(server);
       const microseconds = work(this.#mountpoint);
       const cost = { cpuSeconds: cpuSeconds(server) - before, peakBytes: peakBytes(server) };
@@ -120,10 +127,15 @@ export class Bench {
     });
   }
 
-  async #serve(scope: Scope, contender: "F2" | "T", path: string): Promise<ChildProcess> {
+  async #serve(
+    scope: Scope,
+    contender: "F2" | "T",
+    path: string,
+    access: "ro" | "rw",
+  ): Promise<ChildProcess> {
     const log = join(this.#folder, `server-${++this.#logs}.log`);
     const out = openSync(log, "w");
-    const server = spawn(SERVERS[contender], ["-f", "-o", "ro", path, this.#mountpoint], {
+    const server = spawn(SERVERS[contender], ["-f", "-o", access, path, this.#mountpoint], {
       stdio: ["ignore", out, out],
     });
     scope.add(() => server.kill());

@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import { run } from "../test/support/run.ts";
 import { withScope } from "../test/support/scope.ts";
 
-export type ImageName = "tree" | "directory" | "files";
+export type ImageName = "tree" | "directory" | "files" | "empty";
 
 const MIB = 2 ** 20;
 
@@ -40,6 +40,7 @@ const RECIPES: Readonly<Record<ImageName, Recipe>> = {
   tree: { size: "256M", inodes: 12_000, fill: fillTree },
   directory: { size: "256M", inodes: 110_000, fill: fillDirectory },
   files: { size: "2200M", inodes: 1000, fill: fillFiles },
+  empty: { size: "1G", inodes: 130_000, fill: () => {} },
 };
 
 export class Images {
@@ -57,6 +58,27 @@ export class Images {
     const path = join(this.#folder, `${name}.img`);
     make(path, RECIPES[name]);
     this.#made.set(name, path);
+    return path;
+  }
+
+  /** The path of a copy of the image that may be changed, until the next copy is asked for. */
+  copy(name: ImageName): string {
+    const path = join(this.#folder, "copy.img");
+    run("cp", ["--sparse=always", this.get(name), path]);
+    return path;
+  }
+
+  /** A tar archive of the image `tree`. */
+  archive(): string {
+    const path = join(this.#folder, "tree.tar");
+    if (existsSync(path)) return path;
+    const image = this.get("tree");
+    withScope((scope) => {
+      const root = `${image}.mount`;
+      run("mount", ["-t", "ext4", "-o", "loop,ro", image, root]);
+      scope.add(() => run("umount", [root]));
+      run("tar", ["cf", path, "-C", root, "."]);
+    });
     return path;
   }
 

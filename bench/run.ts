@@ -6,6 +6,7 @@
 import { spawnSync } from "node:child_process";
 import { parseArgs } from "node:util";
 import { Scope } from "../test/support/scope.ts";
+import { rows as changes } from "./changes.ts";
 import { rows as directory } from "./directory.ts";
 import { Bench, type Contender, type Row, type Sample, whyNoBench } from "./harness.ts";
 import { rows as mount } from "./mount.ts";
@@ -14,7 +15,14 @@ import { formatRow, header, machine } from "./report.ts";
 import { rows as sequential } from "./sequential.ts";
 import { rows as walk } from "./walk.ts";
 
-const ROWS: readonly Row[] = [...mount, ...walk, ...directory, ...sequential, ...random];
+const ROWS: readonly Row[] = [
+  ...mount,
+  ...walk,
+  ...directory,
+  ...sequential,
+  ...random,
+  ...changes,
+];
 const INSIDE = "--inside";
 const CONTENDERS: readonly Contender[] = ["K", "F2", "T"];
 
