@@ -7,18 +7,24 @@
  * @see fs/ext4/super.c, ext4_fill_super, ext4_setup_super and ext4_put_super
  */
 import type { WritableDevice } from "../base/block-device.ts";
+import { Errno } from "../base/errno.ts";
 import { le16, setLe16, setLe32 } from "../base/layout.ts";
-import { UnsupportedError } from "./errors.ts";
+import { FsError, UnsupportedError } from "./errors.ts";
 import { Filesystem, type OpenOptions } from "./filesystem.ts";
-import { ROCOMPAT_SUPPORTED, RoCompat, roCompatNames } from "./format/features.ts";
+import { Incompat, ROCOMPAT_SUPPORTED, RoCompat, roCompatNames } from "./format/features.ts";
 import type { Timestamp } from "./format/inode.ts";
 import { SuperblockLayout, SuperblockState } from "./format/superblock.ts";
 import { InPlaceTarget } from "./journal/in-place.ts";
+import { Jbd2Target } from "./journal/jbd2-target.ts";
+import type { Journal } from "./journal/journal.ts";
+import { openJournal, recoverForGood } from "./journal/recover-for-good.ts";
 import { Transactions } from "./journal/transaction.ts";
 import { Orphans } from "./orphans.ts";
 import { SuperblockEditor } from "./superblock-editor.ts";
 
 export interface WriteOptions extends OpenOptions {
+  /** The external journal, when the image has one. */
+  readonly journalDevice?: WritableDevice;
   /** The clock; the machine's if absent. */
   readonly now?: () => Timestamp;
   /** Numbers from 0 up to, not including, 1; `Math.random` if absent. */
@@ -29,75 +35,131 @@ export interface WriteOptions extends OpenOptions {
 
 /** Blocks that marking the superblock changes. */
 const SUPERBLOCK_CREDITS = 1;
+/** @see fs/ext4/ext4.h, EXT4_DFL_MAX_MNT_COUNT */
+const MAX_MNT_COUNT = 20;
+const TWO_TO_32 = 0x1_0000_0000;
 
 /**
  * Opens the filesystem on `device` for reading and writing.
  *
  * @throws CorruptionError when this is not a filesystem or a damaged one.
  * @throws UnsupportedError when it has features that forbid writing, or reading.
+ * @throws FsError when its journal is needed and is not there.
  */
 export function openWritableFilesystem(
   device: WritableDevice,
   options: WriteOptions = {},
 ): Filesystem {
-  const fs = new Filesystem(device, options);
-  refuseUnsupported(fs);
+  const { fs, journal } = openRecovered(device, options);
   const now = options.now ?? machineTime;
+  const inPlace = new InPlaceTarget(device, fs.blocks, fs.superblock.blockSize);
   const transactions = new Transactions({
     blocks: fs.blocks,
     inodes: fs.inodes,
     groups: fs.groups,
-    target: new InPlaceTarget(device, fs.blocks, fs.superblock.blockSize),
+    target: inPlace,
     now,
     onAbort: options.onAbort ?? (() => {}),
   });
+  const superblock = new SuperblockEditor(fs.superblock, fs.blocks, fs.checksums);
   fs.setWriter({
     device,
     transactions,
-    superblock: new SuperblockEditor(fs.superblock, fs.blocks, fs.checksums),
+    superblock,
+    inPlace,
+    journal,
+    stateBefore: le16(superblock.view, 0, SuperblockLayout.state),
     orphans: new Orphans(fs),
     now,
     random: options.random ?? Math.random,
     mayUseReserve: true,
   });
   markMounted(fs);
+  if (journal !== undefined) {
+    journal.clearError();
+    transactions.useTarget(new Jbd2Target({ journal, device, blocks: fs.blocks, now }));
+  }
   return fs;
 }
 
 /**
- * Writes everything and marks the filesystem as clean. It can only be read after that.
+ * Writes everything and marks the filesystem as clean. It can only be read after that. One that
+ * could not be written any more stays as it is, for the next recovery.
  *
  * @throws FsError EIO when something could not be written.
  */
 export function closeFilesystem(fs: Filesystem): void {
   if (!fs.isWritable) return;
-  const { transactions, superblock } = fs.writer;
-  transactions.checkpoint();
-  fs.transact(SUPERBLOCK_CREDITS, (tx) => {
-    superblock.setFeature(tx, "roCompat", RoCompat.ORPHAN_PRESENT, false);
-    superblock.edit(tx, (view) => {
-      setLe16(
-        view,
-        0,
-        SuperblockLayout.state,
-        le16(view, 0, SuperblockLayout.state) | SuperblockState.VALID,
-      );
-      setLe32(view, 0, SuperblockLayout.wtime, tx.now.seconds % 0x1_0000_0000);
-    });
-  });
-  transactions.checkpoint();
+  const { transactions, inPlace } = fs.writer;
+  if (!transactions.isAborted) {
+    transactions.checkpoint();
+    transactions.useTarget(inPlace);
+    markClean(fs);
+  }
   fs.setWriter(undefined);
 }
 
+/** The filesystem with what its journal held, and the journal, empty, if it has one. */
+function openRecovered(
+  device: WritableDevice,
+  options: WriteOptions,
+): { fs: Filesystem; journal: Journal | undefined } {
+  const warn = options.onWarning ?? (() => {});
+  let fs = new Filesystem(device, options);
+  refuseUnsupported(fs);
+  if (options.noRecovery === true) {
+    if (fs.superblock.needsRecovery) {
+      throw new FsError(Errno.EROFS, "cannot be written without what its journal holds");
+    }
+    warn("no journal: it is left alone, and a crash will need e2fsck");
+    return { fs, journal: undefined };
+  }
+  let journal = openJournal(fs, device, options.journalDevice);
+  if (journal === undefined) {
+    warn("no journal: the filesystem has none, and a crash will need e2fsck");
+  } else if (recoverForGood(fs, journal, device, warn)) {
+    fs = new Filesystem(device, options);
+    journal = openJournal(fs, device, options.journalDevice);
+  }
+  journal?.setFeatures();
+  return { fs, journal };
+}
+
+/**
+ * Says in the superblock that the filesystem is in use. That must be on the device before anything
+ * is in the journal: nobody looks into the journal of a filesystem that needs no recovery.
+ */
 function markMounted(fs: Filesystem): void {
-  const { superblock, transactions, orphans } = fs.writer;
+  const { superblock, transactions, journal, orphans } = fs.writer;
   fs.transact(SUPERBLOCK_CREDITS, (tx) => {
+    if (journal !== undefined) superblock.setFeature(tx, "incompat", Incompat.RECOVER, true);
     if (orphans.usesFile) superblock.setFeature(tx, "roCompat", RoCompat.ORPHAN_PRESENT, true);
     superblock.edit(tx, (view) => {
       const S = SuperblockLayout;
-      setLe16(view, 0, S.state, le16(view, 0, S.state) & ~SuperblockState.VALID);
+      let state = le16(view, 0, S.state);
+      if (journal === undefined) state &= ~SuperblockState.VALID;
+      else if (journal.superblock.errorNumber !== 0) state |= SuperblockState.ERROR;
+      setLe16(view, 0, S.state, state);
+      if (le16(view, 0, S.maxMntCount) === 0) setLe16(view, 0, S.maxMntCount, MAX_MNT_COUNT);
       setLe16(view, 0, S.mntCount, (le16(view, 0, S.mntCount) + 1) & 0xffff);
-      setLe32(view, 0, S.mtime, tx.now.seconds % 0x1_0000_0000);
+      setLe32(view, 0, S.mtime, tx.now.seconds % TWO_TO_32);
+      setLe32(view, 0, S.wtime, tx.now.seconds % TWO_TO_32);
+    });
+  });
+  transactions.commit();
+}
+
+/** Says in the superblock that nobody uses the filesystem, once its journal is empty. */
+function markClean(fs: Filesystem): void {
+  const { superblock, transactions, journal, stateBefore } = fs.writer;
+  fs.transact(SUPERBLOCK_CREDITS, (tx) => {
+    if (journal !== undefined) superblock.setFeature(tx, "incompat", Incompat.RECOVER, false);
+    superblock.setFeature(tx, "roCompat", RoCompat.ORPHAN_PRESENT, false);
+    superblock.edit(tx, (view) => {
+      const S = SuperblockLayout;
+      const state = le16(view, 0, S.state) | (stateBefore & SuperblockState.VALID);
+      setLe16(view, 0, S.state, state);
+      setLe32(view, 0, S.wtime, tx.now.seconds % TWO_TO_32);
     });
   });
   transactions.commit();

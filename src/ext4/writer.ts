@@ -1,6 +1,8 @@
 /** What a filesystem has besides its readers' parts once it may be changed. */
 import type { WritableDevice } from "../base/block-device.ts";
 import type { Timestamp } from "./format/inode.ts";
+import type { InPlaceTarget } from "./journal/in-place.ts";
+import type { Journal } from "./journal/journal.ts";
 import type { Transactions } from "./journal/transaction.ts";
 import type { Orphans } from "./orphans.ts";
 import type { SuperblockEditor } from "./superblock-editor.ts";
@@ -9,6 +11,12 @@ export interface Writer {
   readonly device: WritableDevice;
   readonly transactions: Transactions;
   readonly superblock: SuperblockEditor;
+  /** Where changes go that no journal covers. */
+  readonly inPlace: InPlaceTarget;
+  /** Set when changes go through a journal. */
+  readonly journal: Journal | undefined;
+  /** `s_state` as the last user left it. */
+  readonly stateBefore: number;
   readonly orphans: Orphans;
   /** The clock that timestamps come from. */
   readonly now: () => Timestamp;

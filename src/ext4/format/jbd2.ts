@@ -14,7 +14,7 @@
  *
  * @see ext4/journal.rst; include/linux/jbd2.h
  */
-import { be16, be32, bytesAt, layout, sizeOf, u8, widthOf } from "../../base/layout.ts";
+import { be16, be32, bytesAt, layout, setBe32, sizeOf, u8 } from "../../base/layout.ts";
 import { join32 } from "../../base/numbers.ts";
 import { CorruptionError, UnsupportedError } from "../errors.ts";
 import type { Checksums } from "./checksum.ts";
@@ -98,7 +98,9 @@ const INCOMPAT_SUPPORTED = 0x3f;
 /** `s_checksum_type` and `h_chksum_type`. */
 export const ChecksumType = { CRC32: 1, CRC32C: 4 } as const;
 export const CRC32_SIZE = 4;
-const UUID_SIZE = 16;
+/** What checksums v1 start from. */
+export const CRC32_START = 0xffff_ffff;
+export const UUID_SIZE = 16;
 /** A v2 tag is followed by two bytes that nobody uses. @see fs/jbd2/journal.c, journal_tag_bytes */
 const CSUM_V2_TAG_EXTRA = 2;
 /** @see include/linux/jbd2.h, JBD2_MIN_JOURNAL_BLOCKS */
@@ -129,6 +131,7 @@ export class JournalSuperblock {
   readonly tagSize: number;
   /** Bytes at the end of descriptor and revoke blocks that belong to a checksum. */
   readonly tailSize: number;
+  readonly uuid: Uint8Array;
   readonly #seed: number;
   readonly #checksums: Checksums;
 
@@ -166,7 +169,8 @@ export class JournalSuperblock {
     this.tagSize = tagSize(this.checksumVersion, this.is64Bit);
     this.tailSize = this.checksumVersion >= 2 ? sizeOf(BlockTail) : 0;
     this.#checksums = checksums;
-    this.#seed = checksums.over(0xffff_ffff, bytesAt(view, 0, S.uuid, widthOf(S, "uuid")));
+    this.uuid = bytesAt(view, 0, S.uuid, UUID_SIZE).slice();
+    this.#seed = checksums.over(0xffff_ffff, this.uuid);
     if (this.checksumVersion >= 2) this.#verifySuperblock(view);
 
     let fastCommitBlocks = 0;
@@ -211,9 +215,30 @@ export class JournalSuperblock {
   /** Whether `data` is the block that the tag was made for, as far as the tag can tell. */
   isDataValid(tag: Tag, sequence: number, data: Uint8Array): boolean {
     if (this.checksumVersion < 2) return true;
+    return tag.checksum === this.dataChecksum(this.dataSeed(sequence), data);
+  }
+
+  /** What the checksums of data blocks start from in transaction `sequence`. */
+  dataSeed(sequence: number): number {
     word.setUint32(0, sequence, false);
-    const crc = this.#checksums.over(this.#checksums.over(this.#seed, wordBytes), data);
-    return tag.checksum === (this.checksumVersion === 3 ? crc : crc & 0xffff);
+    return this.#checksums.over(this.#seed, wordBytes);
+  }
+
+  /** The checksum of a data block as its tag holds it. @param seed from `dataSeed`. */
+  dataChecksum(seed: number, data: Uint8Array): number {
+    if (this.checksumVersion < 2) return 0;
+    const crc = this.#checksums.over(seed, data);
+    return this.checksumVersion === 3 ? crc : crc & 0xffff;
+  }
+
+  /** Makes the checksum of a descriptor or revoke block right, if it has one. */
+  sealTail(view: DataView): void {
+    if (this.tailSize > 0) this.#seal(view, view.byteLength - this.tailSize);
+  }
+
+  /** Makes the checksum of a commit block right, if it has its own. */
+  sealCommit(view: DataView): void {
+    if (this.checksumVersion >= 2) this.#seal(view, CommitHeader.chksum);
   }
 
   /** The tags of a descriptor block, in the order of the data blocks behind it. */
@@ -264,8 +289,7 @@ export class JournalSuperblock {
     if (type !== ChecksumType.CRC32C) {
       throw new CorruptionError("journal-superblock", {}, `checksum type ${type}`);
     }
-    const superblock = new DataView(view.buffer, view.byteOffset, sizeOf(S));
-    const found = this.#checksum(superblock, S.checksum, 0xffff_ffff);
+    const found = superblockChecksum(view, this.#checksums);
     const stored = be32(view, 0, S.checksum);
     if (found === stored) return;
     const what = `superblock: stored ${stored}, computed ${found}`;
@@ -276,12 +300,35 @@ export class JournalSuperblock {
     return this.#checksum(view, at, this.#seed) === view.getUint32(at, false);
   }
 
-  /** Continues `seed` over all of `view`, with zeros for the checksum at `at`. */
-  #checksum(view: DataView, at: number, seed: number): number {
-    const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-    const upTo = this.#checksums.overZeros(this.#checksums.over(seed, bytes.subarray(0, at)), 4);
-    return this.#checksums.over(upTo, bytes.subarray(at + 4));
+  #seal(view: DataView, at: number): void {
+    view.setUint32(at, this.#checksum(view, at, this.#seed), false);
   }
+
+  #checksum(view: DataView, at: number, seed: number): number {
+    return checksumOf(view, at, seed, this.#checksums);
+  }
+}
+
+/** Continues `seed` over all of `view`, with zeros for the checksum at `at`. */
+function checksumOf(view: DataView, at: number, seed: number, checksums: Checksums): number {
+  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+  const upTo = checksums.overZeros(checksums.over(seed, bytes, 0, at), 4);
+  return checksums.over(upTo, bytes, at + 4);
+}
+
+function superblockChecksum(view: DataView, checksums: Checksums): number {
+  const S = JournalSuperblockLayout;
+  const superblock = new DataView(view.buffer, view.byteOffset, sizeOf(S));
+  return checksumOf(superblock, S.checksum, 0xffff_ffff, checksums);
+}
+
+/** Makes the checksum of a journal's superblock right, if its features say that it has one. */
+export function sealJournalSuperblock(view: DataView, checksums: Checksums): void {
+  const S = JournalSuperblockLayout;
+  const hasFeatures = be32(view, 0, S.blocktype) === JournalBlockType.SUPERBLOCK_V2;
+  const summed = JournalIncompat.CSUM_V2 | JournalIncompat.CSUM_V3;
+  if (!hasFeatures || (be32(view, 0, S.featureIncompat) & summed) === 0) return;
+  setBe32(view, 0, S.checksum, superblockChecksum(view, checksums));
 }
 
 /** Where a data block of a transaction belongs. */

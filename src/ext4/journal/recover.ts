@@ -12,7 +12,13 @@ import { FastCommitLog } from "./fast-commit-log.ts";
 import { replayLog } from "./replay.ts";
 import type { NewerBlocks } from "./replayed-device.ts";
 import { findLogEnd } from "./scan.ts";
-import { DeviceJournal, InodeJournal, type JournalSource, uuidText } from "./source.ts";
+import {
+  DeviceJournal,
+  InodeJournal,
+  type JournalSource,
+  type StoredJournal,
+  uuidText,
+} from "./source.ts";
 
 /** What a journal holds. */
 export interface Recovery {
@@ -52,20 +58,25 @@ export function recover(
     return NOTHING;
   }
   const source = findJournal(fs, journalDevice);
-  const { blockSize } = fs.superblock;
   const view = new DataView(source.readBlock(source.superblockIndex).buffer);
-  const superblock = new JournalSuperblock(view, blockSize, source.blockCount, fs.checksums);
-  if (source instanceof DeviceJournal && superblock.userCount !== 1) {
-    throw new FsError(Errno.EINVAL, `the journal device has ${superblock.userCount} users`);
-  }
+  const { blockSize, blockCount } = source;
+  const superblock = new JournalSuperblock(view, blockSize, blockCount, fs.checksums);
+  verifyUser(source, superblock);
   if (superblock.errorNumber !== 0) {
-    warn(
-      `the journal was given up after error ${errnoName(Math.abs(superblock.errorNumber))}: run e2fsck`,
-    );
+    warn(`${errorRecorded(superblock)}: run e2fsck`);
   }
-  if (superblock.start === 0) return NOTHING;
+  return superblock.start === 0 ? NOTHING : readLog(fs, source, superblock, warn);
+}
+
+/** What the log of a journal holds that is not empty. */
+export function readLog(
+  fs: Filesystem,
+  source: JournalSource,
+  superblock: JournalSuperblock,
+  warn: (message: string) => void,
+): Recovery {
   const end = findLogEnd(source, superblock);
-  const blockEnd = Math.floor(fs.device.sizeBytes / blockSize);
+  const blockEnd = Math.floor(fs.device.sizeBytes / source.blockSize);
   const blocks = replayLog(source, superblock, end, blockEnd);
   const { inodeSize } = fs.superblock;
   const fastCommits = new FastCommitLog(source, superblock, end, inodeSize, fs.checksums);
@@ -77,7 +88,17 @@ export function recover(
   };
 }
 
-function findJournal(fs: Filesystem, journalDevice: BlockDevice | undefined): JournalSource {
+/** What the journal says about an error that once ended all writing. */
+export function errorRecorded({ errorNumber }: JournalSuperblock): string {
+  return `the journal was given up after error ${errnoName(Math.abs(errorNumber))}`;
+}
+
+/**
+ * The journal of a filesystem that has one.
+ *
+ * @throws FsError when it is on another device, and that is missing or another one.
+ */
+export function findJournal(fs: Filesystem, journalDevice: BlockDevice | undefined): StoredJournal {
   const { journalInode, journalUuid } = fs.superblock;
   if (journalInode !== 0) return new InodeJournal(fs, journalInode);
   if (journalDevice !== undefined) return new DeviceJournal(fs, journalDevice);
@@ -85,4 +106,10 @@ function findJournal(fs: Filesystem, journalDevice: BlockDevice | undefined): Jo
     Errno.ENXIO,
     `the journal is on another device, with UUID ${uuidText(journalUuid)}: name it with journal_path=`,
   );
+}
+
+/** @throws FsError EINVAL when a journal device has other users. */
+export function verifyUser(source: JournalSource, { userCount }: JournalSuperblock): void {
+  if (!(source instanceof DeviceJournal) || userCount === 1) return;
+  throw new FsError(Errno.EINVAL, `the journal device has ${userCount} users`);
 }

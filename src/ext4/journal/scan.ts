@@ -17,6 +17,7 @@ import {
   ChecksumType,
   CommitHeader,
   CRC32_SIZE,
+  CRC32_START,
   crc32Be,
   JournalBlockType,
   type JournalSuperblock,
@@ -24,8 +25,6 @@ import {
 } from "../format/jbd2.ts";
 import { LogWalk } from "./log.ts";
 import type { JournalSource } from "./source.ts";
-
-const CRC32_START = 0xffff_ffff;
 
 /**
  * Answers the sequence number of the first transaction that must not be replayed: all before it,

@@ -19,7 +19,7 @@ import { Incompat, RoCompat } from "../format/features.ts";
 import type { Inode } from "../format/inode.ts";
 import { SUPER_MAGIC, SUPERBLOCK_OFFSET, SuperblockLayout } from "../format/superblock.ts";
 import { findRun } from "../map/iomap.ts";
-import { HOLE, newRun } from "../map/run.ts";
+import { HOLE, newRun, type Run } from "../map/run.ts";
 
 /** The blocks of a journal by index. */
 export interface JournalSource {
@@ -32,8 +32,27 @@ export interface JournalSource {
   readBlock(index: number): Uint8Array;
 }
 
+/** Blocks of a journal that lie together on its device. */
+export interface JournalRun {
+  /** The index of the first. */
+  readonly start: number;
+  readonly count: number;
+  /** Where the first lies, in blocks. */
+  readonly deviceBlock: number;
+}
+
+/** A journal of which it is known where it lies. */
+export interface StoredJournal extends JournalSource {
+  /**
+   * Where all its blocks lie, by ascending index.
+   *
+   * @throws CorruptionError `journal-block` when one of them lies nowhere.
+   */
+  runs(): JournalRun[];
+}
+
 /** The journal of a filesystem that keeps it in an inode. */
-export class InodeJournal implements JournalSource {
+export class InodeJournal implements StoredJournal {
   readonly blockSize: number;
   readonly blockCount: number;
   readonly superblockIndex = 0;
@@ -57,25 +76,41 @@ export class InodeJournal implements JournalSource {
 
   /** @throws CorruptionError `journal-block` when the inode has no such block. */
   readBlock(index: number): Uint8Array {
+    const { fsBlock } = this.#runAt(index);
+    const bytes = new Uint8Array(this.blockSize);
+    const offset = (fsBlock + index - this.#runStart) * this.blockSize;
+    readDevice(this.#fs.device, offset, bytes);
+    return bytes;
+  }
+
+  runs(): JournalRun[] {
+    const runs: JournalRun[] = [];
+    for (let start = 0; start < this.blockCount; ) {
+      const { fsBlock, count } = this.#runAt(start);
+      const into = start - this.#runStart;
+      runs.push({ start, count: count - into, deviceBlock: fsBlock + into });
+      start += count - into;
+    }
+    return runs;
+  }
+
+  #runAt(index: number): Run {
     const run = this.#run;
-    let into = index - this.#runStart;
+    const into = index - this.#runStart;
     if (into < 0 || into >= run.count) {
       findRun(this.#fs, this.#inode, index as FileBlock, run);
       this.#runStart = index;
-      into = 0;
     }
     if (run.fsBlock === HOLE || run.unwritten) {
       const place = { inode: this.#inode.number };
       throw new CorruptionError("journal-block", place, `block ${index} was never written`);
     }
-    const bytes = new Uint8Array(this.blockSize);
-    readDevice(this.#fs.device, (run.fsBlock + into) * this.blockSize, bytes);
-    return bytes;
+    return run;
   }
 }
 
 /** A journal on a device of its own. */
-export class DeviceJournal implements JournalSource {
+export class DeviceJournal implements StoredJournal {
   readonly blockSize: number;
   readonly blockCount: number;
   readonly superblockIndex: number;
@@ -113,6 +148,10 @@ export class DeviceJournal implements JournalSource {
     const bytes = new Uint8Array(this.blockSize);
     readDevice(this.#device, index * this.blockSize, bytes);
     return bytes;
+  }
+
+  runs(): JournalRun[] {
+    return [{ start: 0, count: this.blockCount, deviceBlock: 0 }];
   }
 }
 

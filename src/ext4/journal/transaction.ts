@@ -22,6 +22,9 @@ import type { InodeCache } from "../cache/inode-cache.ts";
 import { FsError } from "../errors.ts";
 import type { Inode, Timestamp } from "../format/inode.ts";
 
+/** What a revoke block of 1 KiB holds of 64-bit block numbers, with room for a checksum. */
+const REVOKES_PER_BLOCK_MIN = 125;
+
 /** What finished operations changed and the next commit makes durable. */
 export class Transaction {
   /** Counts from 1; not the journal's sequence number. */
@@ -40,7 +43,8 @@ export class Transaction {
 
   /** Blocks that its commit will write, at the most. */
   get size(): number {
-    return this.blocks.size + this.inodeBlocks.size;
+    const revokeBlocks = Math.ceil(this.revoked.size / REVOKES_PER_BLOCK_MIN);
+    return this.blocks.size + this.inodeBlocks.size + revokeBlocks;
   }
   get isEmpty(): boolean {
     return this.size === 0 && this.revoked.size === 0 && this.afterCommit.length === 0;
@@ -217,7 +221,7 @@ export class Transactions {
   readonly blocks: BlockCache;
   readonly inodes: InodeCache;
   readonly groups: BlockGroups;
-  readonly #target: CommitTarget;
+  #target: CommitTarget;
   readonly #now: () => Timestamp;
   readonly #onAbort: (error: unknown) => void;
   readonly #beforeCommit: ((tx: Tx) => void)[] = [];
@@ -251,6 +255,12 @@ export class Transactions {
   /** The most blocks that a handle may ask for. */
   get creditsMax(): number {
     return this.#target.blocksMax;
+  }
+
+  /** Sends all further commits to `target`. Nothing may wait to be committed. */
+  useTarget(target: CommitTarget): void {
+    if (this.hasChanges) throw new Error("changes were made for another target");
+    this.#target = target;
   }
 
   /** `hook` runs in a handle at the start of every commit, in the order of these calls. */
