@@ -69,6 +69,11 @@ export class UnsupportedError extends FsError {
   }
 }
 
+/** Writing has been ended on purpose, not by a failure of this filesystem: nothing to record on it. */
+export class DeliberateStop extends FsError {
+  override readonly name = "DeliberateStop";
+}
+
 function describe(place: Place): string {
   const parts = Object.entries(place).map(([what, where]) => `${what} ${where}`);
   return parts.length === 0 ? "unknown place" : parts.join(", ");

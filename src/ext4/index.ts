@@ -1,6 +1,7 @@
 /** The public face of the ext4 library: all that other layers may import. */
 export { loadBlockBitmap, loadInodeBitmap } from "./alloc/bitmaps.ts";
 export { type DirectorySink, lookup, parentOf, readDirectory } from "./dir/directory.ts";
+export { type ErrorsBehaviour, reportCorruption } from "./error-policy.ts";
 export {
   CORRUPTION_RULES,
   CorruptionError,
@@ -16,6 +17,7 @@ export { FileType, type Inode, InodeFlags, type Timestamp } from "./format/inode
 export type { Superblock } from "./format/superblock.ts";
 export { readFile, seekData, seekHole, streamFile } from "./map/file.ts";
 export { type Iomap, IomapType, iomapForRead, newIomap } from "./map/iomap.ts";
+export { mmpIntervalSeconds, mmpRefresh } from "./mount-protection.ts";
 export { closeFilesystem, openWritableFilesystem, type WriteOptions } from "./open-writable.ts";
 export { readLink, sizeForStat } from "./ops/read-link.ts";
 export { type FilesystemStatistics, statFilesystem } from "./ops/statfs.ts";

@@ -9,7 +9,13 @@
 import type { WritableDevice } from "../base/block-device.ts";
 import { Errno } from "../base/errno.ts";
 import { le16, setLe16, setLe32 } from "../base/layout.ts";
-import { FsError, UnsupportedError } from "./errors.ts";
+import {
+  ErrorPolicy,
+  type ErrorsBehaviour,
+  hasKnownErrors,
+  keepErrorFields,
+} from "./error-policy.ts";
+import { type CorruptionError, FsError, UnsupportedError } from "./errors.ts";
 import { Filesystem, type OpenOptions } from "./filesystem.ts";
 import { Incompat, ROCOMPAT_SUPPORTED, RoCompat, roCompatNames } from "./format/features.ts";
 import type { Timestamp } from "./format/inode.ts";
@@ -19,6 +25,7 @@ import { Jbd2Target } from "./journal/jbd2-target.ts";
 import type { Journal } from "./journal/journal.ts";
 import { openJournal, recoverForGood } from "./journal/recover-for-good.ts";
 import { Transactions } from "./journal/transaction.ts";
+import { MountProtection } from "./mount-protection.ts";
 import { Orphans } from "./orphans.ts";
 import { SuperblockEditor } from "./superblock-editor.ts";
 
@@ -29,6 +36,18 @@ export interface WriteOptions extends OpenOptions {
   readonly now?: () => Timestamp;
   /** Numbers from 0 up to, not including, 1; `Math.random` if absent. */
   readonly random?: () => number;
+  /**
+   * Returns after so many milliseconds: for finding out whether another host uses the filesystem.
+   * Without it, one that was not unmounted cleanly and has the MMP feature is refused.
+   */
+  readonly sleep?: (ms: number) => void;
+  /** What another host is told, by the MMP block, about who uses the filesystem; ASCII. */
+  readonly hostName?: string;
+  readonly deviceName?: string;
+  /** What follows when the filesystem turns out to be damaged; its own wish if absent. */
+  readonly errors?: ErrorsBehaviour | undefined;
+  /** Told that the policy on errors asks for the end of the program. */
+  readonly onPanic?: (error: CorruptionError) => void;
   /** Told when the filesystem has become read-only because it could not be written. */
   readonly onAbort?: (error: unknown) => void;
 }
@@ -50,8 +69,28 @@ export function openWritableFilesystem(
   device: WritableDevice,
   options: WriteOptions = {},
 ): Filesystem {
-  const { fs, journal } = openRecovered(device, options);
   const now = options.now ?? machineTime;
+  const random = options.random ?? Math.random;
+  const asItLies = new Filesystem(device, options);
+  refuseUnsupported(asItLies);
+  const protection = MountProtection.claim(asItLies, { ...options, device, now, random });
+  try {
+    return openAlone(asItLies, device, { ...options, now, random }, protection);
+  } catch (error) {
+    protection?.release();
+    throw error;
+  }
+}
+
+/** Opens the filesystem that nobody else uses, which `protection` sees to. */
+function openAlone(
+  asItLies: Filesystem,
+  device: WritableDevice,
+  options: WriteOptions & { now: () => Timestamp; random: () => number },
+  protection: MountProtection | undefined,
+): Filesystem {
+  const { now, random } = options;
+  const { fs, journal } = recovered(asItLies, device, options);
   const inPlace = new InPlaceTarget(device, fs.blocks, fs.superblock.blockSize);
   const transactions = new Transactions({
     blocks: fs.blocks,
@@ -59,9 +98,20 @@ export function openWritableFilesystem(
     groups: fs.groups,
     target: inPlace,
     now,
-    onAbort: options.onAbort ?? (() => {}),
+    onAbort: (error) => {
+      errors.recordAbort(error);
+      options.onAbort?.(error);
+    },
   });
   const superblock = new SuperblockEditor(fs.superblock, fs.blocks, fs.checksums);
+  const errors = new ErrorPolicy({
+    device,
+    transactions,
+    superblock,
+    now,
+    behaviour: options.errors,
+    onPanic: options.onPanic ?? (() => {}),
+  });
   fs.setWriter({
     device,
     transactions,
@@ -69,11 +119,16 @@ export function openWritableFilesystem(
     inPlace,
     journal,
     stateBefore: le16(superblock.view, 0, SuperblockLayout.state),
-    orphans: new Orphans(fs),
+    orphans: new Orphans(fs, journal !== undefined),
+    errors,
+    protection,
     now,
-    random: options.random ?? Math.random,
+    random,
     mayUseReserve: true,
   });
+  if (hasKnownErrors(superblock.view)) {
+    options.onWarning?.("the filesystem has errors: e2fsck should be run");
+  }
   markMounted(fs);
   if (journal !== undefined) {
     journal.clearError();
@@ -90,23 +145,24 @@ export function openWritableFilesystem(
  */
 export function closeFilesystem(fs: Filesystem): void {
   if (!fs.isWritable) return;
-  const { transactions, inPlace } = fs.writer;
+  const { transactions, inPlace, protection } = fs.writer;
   if (!transactions.isAborted) {
     transactions.checkpoint();
     transactions.useTarget(inPlace);
     markClean(fs);
   }
+  protection?.release();
   fs.setWriter(undefined);
 }
 
 /** The filesystem with what its journal held, and the journal, empty, if it has one. */
-function openRecovered(
+function recovered(
+  asItLies: Filesystem,
   device: WritableDevice,
   options: WriteOptions,
 ): { fs: Filesystem; journal: Journal | undefined } {
   const warn = options.onWarning ?? (() => {});
-  let fs = new Filesystem(device, options);
-  refuseUnsupported(fs);
+  let fs = asItLies;
   if (options.noRecovery === true) {
     if (fs.superblock.needsRecovery) {
       throw new FsError(Errno.EROFS, "cannot be written without what its journal holds");
@@ -114,10 +170,13 @@ function openRecovered(
     warn("no journal: it is left alone, and a crash will need e2fsck");
     return { fs, journal: undefined };
   }
+  const superblock = new SuperblockEditor(fs.superblock, fs.blocks, fs.checksums);
+  const before = superblock.view;
   let journal = openJournal(fs, device, options.journalDevice);
   if (journal === undefined) {
     warn("no journal: the filesystem has none, and a crash will need e2fsck");
   } else if (recoverForGood(fs, journal, device, warn)) {
+    superblock.writeThrough(device, (replayed) => keepErrorFields(before, replayed));
     fs = new Filesystem(device, options);
     journal = openJournal(fs, device, options.journalDevice);
   }

@@ -10,14 +10,15 @@
  *
  * @see ext4/orphan.rst; fs/ext4/orphan.c
  */
-import { le16, le32, setLe32 } from "../base/layout.ts";
+import { le32, setLe32 } from "../base/layout.ts";
 import type { GroupIndex, InodeNumber } from "../base/numbers.ts";
 import { loadInodeBitmap } from "./alloc/bitmaps.ts";
+import { hasKnownErrors } from "./error-policy.ts";
 import { CorruptionError, FsError } from "./errors.ts";
 import type { Filesystem } from "./filesystem.ts";
 import { Compat } from "./format/features.ts";
 import { I_BLOCK_SIZE, type Inode } from "./format/inode.ts";
-import { SuperblockLayout, SuperblockState } from "./format/superblock.ts";
+import { SuperblockLayout } from "./format/superblock.ts";
 import type { Tx } from "./journal/transaction.ts";
 import { OrphanFile } from "./orphan-file.ts";
 
@@ -55,10 +56,13 @@ export class Orphans {
   readonly #newer = new Map<InodeNumber, InodeNumber>();
   readonly #unrecorded = new Set<InodeNumber>();
 
-  /** @throws CorruptionError when the orphan file is damaged. */
-  constructor(fs: Filesystem) {
+  /**
+   * @param isRecorded whether there is a journal that makes the records worth keeping.
+   * @throws CorruptionError when the orphan file is damaged.
+   */
+  constructor(fs: Filesystem, isRecorded: boolean) {
     this.#fs = fs;
-    this.#isRecorded = fs.superblock.hasCompat(Compat.HAS_JOURNAL);
+    this.#isRecorded = isRecorded;
     if (fs.superblock.hasCompat(Compat.ORPHAN_FILE)) this.#file = new OrphanFile(fs);
   }
 
@@ -108,8 +112,7 @@ export class Orphans {
    */
   finishAll(finishers: OrphanFinishers): FinishedOrphans {
     const finished = { freed: 0, truncated: 0 };
-    const { superblock } = this.#fs.writer;
-    if ((le16(superblock.view, 0, SuperblockLayout.state) & SuperblockState.ERROR) !== 0) {
+    if (hasKnownErrors(this.#fs.writer.superblock.view)) {
       if (this.#first !== NONE) this.#fs.transact(ORPHAN_CREDITS, (tx) => this.#setFirst(tx, NONE));
       return finished;
     }
@@ -117,6 +120,7 @@ export class Orphans {
       const number = this.#first;
       const inode = this.#load(number, finishers);
       if (inode === undefined) {
+        if (this.#isStopped) return finished;
         this.#fs.transact(ORPHAN_CREDITS, (tx) => this.#setFirst(tx, NONE));
         break;
       }
@@ -126,6 +130,7 @@ export class Orphans {
     for (const [slot, number] of this.#file?.entries() ?? []) {
       const inode = this.#load(number, finishers);
       if (inode === undefined) {
+        if (this.#isStopped) return finished;
         this.#fs.transact(ORPHAN_CREDITS, (tx) => this.#file?.clear(tx, slot));
         continue;
       }
@@ -193,6 +198,11 @@ export class Orphans {
     if (this.#newer.has(older)) this.#setNewer(tx, older, newer);
     this.#setNewer(tx, inode.number, undefined);
     tx.edit(inode).deletionTime = 0;
+  }
+
+  /** Damage may end all writing, as the policy on errors says. */
+  get #isStopped(): boolean {
+    return this.#fs.writer.transactions.isAborted;
   }
 
   get #first(): InodeNumber {

@@ -2,6 +2,7 @@
  * Changes the primary superblock, and what was parsed from it. The copies in other groups stay as
  * they are, as the kernel leaves them.
  */
+import type { WritableDevice } from "../base/block-device.ts";
 import { bytesAt, setLe32, widthOf } from "../base/layout.ts";
 import type { FsBlock } from "../base/numbers.ts";
 import type { Block, BlockCache } from "./cache/block-cache.ts";
@@ -47,6 +48,22 @@ export class SuperblockEditor {
     change(this.#viewOf(block));
   }
 
+  /**
+   * Lets `change` write to the superblock on the device itself, past all transactions: for what has
+   * to be there although none will be committed any more. What is in memory stays as it is.
+   *
+   * @throws any Error of the device.
+   */
+  writeThrough(device: WritableDevice, change: (view: DataView) => void): void {
+    const bytes = new Uint8Array(SUPERBLOCK_SIZE);
+    device.read(SUPERBLOCK_OFFSET, bytes);
+    const view = new DataView(bytes.buffer);
+    change(view);
+    this.#sealView(view);
+    device.write(SUPERBLOCK_OFFSET, bytes);
+    device.flush();
+  }
+
   /** Sets or clears one feature bit. Does nothing when it is as wanted already. */
   setFeature(tx: Tx, kind: keyof typeof FEATURE_FIELDS, bit: number, on: boolean): void {
     const { features } = this.#superblock;
@@ -80,8 +97,11 @@ export class SuperblockEditor {
   }
 
   #seal(block: Block): void {
+    this.#sealView(this.#viewOf(block));
+  }
+
+  #sealView(view: DataView): void {
     if (!this.#superblock.metadataChecksums) return;
-    const view = this.#viewOf(block);
     const at = SuperblockLayout.checksum;
     const covered = new Uint8Array(view.buffer, view.byteOffset, at);
     setLe32(view, 0, at, this.#checksums.over(0xffff_ffff, covered));

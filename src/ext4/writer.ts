@@ -1,9 +1,11 @@
 /** What a filesystem has besides its readers' parts once it may be changed. */
 import type { WritableDevice } from "../base/block-device.ts";
+import type { ErrorPolicy } from "./error-policy.ts";
 import type { Timestamp } from "./format/inode.ts";
 import type { InPlaceTarget } from "./journal/in-place.ts";
 import type { Journal } from "./journal/journal.ts";
 import type { Transactions } from "./journal/transaction.ts";
+import type { MountProtection } from "./mount-protection.ts";
 import type { Orphans } from "./orphans.ts";
 import type { SuperblockEditor } from "./superblock-editor.ts";
 
@@ -18,6 +20,9 @@ export interface Writer {
   /** `s_state` as the last user left it. */
   readonly stateBefore: number;
   readonly orphans: Orphans;
+  readonly errors: ErrorPolicy;
+  /** With the MMP feature. */
+  readonly protection: MountProtection | undefined;
   /** The clock that timestamps come from. */
   readonly now: () => Timestamp;
   /** A number from 0 up to, not including, 1: for generations, hash seeds and placement. */

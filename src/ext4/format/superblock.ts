@@ -39,10 +39,19 @@ export const SuperblockLayout = layout("ext4_super_block", 1024, {
   descSize:          [0xfe, "le16"],   firstMetaBg:       [0x104, "le32"],
   jnlBlocks:         [0x10c, 68],      blocksCountHi:     [0x150, "le32"],
   rBlocksCountHi:    [0x154, "le32"],  flags:             [0x160, "le32"],
+  mmpUpdateInterval: [0x166, "le16"],
   mmpBlockLo:        [0x168, "le32"],  mmpBlockHi:        [0x16c, "le32"],
   logGroupsPerFlex:  [0x174, "u8"],    checksumType:      [0x175, "u8"],
+  errorCount:        [0x194, "le32"],  firstErrorTime:    [0x198, "le32"],
+  firstErrorIno:     [0x19c, "le32"],  firstErrorBlock:   [0x1a0, "le64"],
+  firstErrorFunc:    [0x1a8, 32],      firstErrorLine:    [0x1c8, "le32"],
+  lastErrorTime:     [0x1cc, "le32"],  lastErrorIno:      [0x1d0, "le32"],
+  lastErrorLine:     [0x1d4, "le32"],  lastErrorBlock:    [0x1d8, "le64"],
+  lastErrorFunc:     [0x1e0, 32],
   overheadClusters:  [0x248, "le32"],  backupBgs0:        [0x24c, "le32"],
   backupBgs1:        [0x250, "le32"],  checksumSeed:      [0x270, "le32"],
+  firstErrorTimeHi:  [0x278, "u8"],    lastErrorTimeHi:   [0x279, "u8"],
+  firstErrorErrcode: [0x27a, "u8"],    lastErrorErrcode:  [0x27b, "u8"],
   encoding:          [0x27c, "le16"],  encodingFlags:     [0x27e, "le16"],
   orphanFileInum:    [0x280, "le32"],  checksum:          [0x3fc, "le32"],
 });
@@ -104,6 +113,7 @@ export class Superblock {
   readonly journalUuid: Uint8Array;
   readonly overheadClusters: number;
   readonly mmpBlock: number;
+  readonly mmpUpdateIntervalSeconds: number;
   /** The orphan file, when the ORPHAN_FILE feature is on. */
   readonly orphanFileInode: number;
   readonly #backupGroups: readonly number[];
@@ -229,6 +239,7 @@ export class Superblock {
     this.journalUuid = bytesAt(view, 0, S.journalUuid, widthOf(S, "journalUuid")).slice();
     this.overheadClusters = le32(view, 0, S.overheadClusters);
     this.mmpBlock = join32(le32(view, 0, S.mmpBlockHi), le32(view, 0, S.mmpBlockLo));
+    this.mmpUpdateIntervalSeconds = le16(view, 0, S.mmpUpdateInterval);
     this.orphanFileInode = le32(view, 0, S.orphanFileInum);
     this.#backupGroups = [le32(view, 0, S.backupBgs0), le32(view, 0, S.backupBgs1)];
   }
