@@ -26,6 +26,7 @@ import type { Journal } from "./journal/journal.ts";
 import { openJournal, recoverForGood } from "./journal/recover-for-good.ts";
 import { Transactions } from "./journal/transaction.ts";
 import { MountProtection } from "./mount-protection.ts";
+import { XattrHints } from "./ops/xattr-hints.ts";
 import { Orphans } from "./orphans.ts";
 import { SuperblockEditor } from "./superblock-editor.ts";
 
@@ -122,6 +123,7 @@ function openAlone(
     orphans: new Orphans(fs, journal !== undefined),
     errors,
     protection,
+    xattrHints: new XattrHints(),
     now,
     random,
     mayUseReserve: true,

@@ -6,6 +6,7 @@ import type { InPlaceTarget } from "./journal/in-place.ts";
 import type { Journal } from "./journal/journal.ts";
 import type { Transactions } from "./journal/transaction.ts";
 import type { MountProtection } from "./mount-protection.ts";
+import type { XattrHints } from "./ops/xattr-hints.ts";
 import type { Orphans } from "./orphans.ts";
 import type { SuperblockEditor } from "./superblock-editor.ts";
 
@@ -23,6 +24,7 @@ export interface Writer {
   readonly errors: ErrorPolicy;
   /** With the MMP feature. */
   readonly protection: MountProtection | undefined;
+  readonly xattrHints: XattrHints;
   /** The clock that timestamps come from. */
   readonly now: () => Timestamp;
   /** A number from 0 up to, not including, 1: for generations, hash seeds and placement. */

@@ -10,7 +10,7 @@
  */
 
 import { Errno } from "../../base/errno.ts";
-import { layout, le16, le32, setLe16, setLe32 } from "../../base/layout.ts";
+import { layout, le16, le32, setLe16, setLe32, sizeOf } from "../../base/layout.ts";
 import type { FsBlock, InodeNumber } from "../../base/numbers.ts";
 import { join32 } from "../../base/numbers.ts";
 import { CorruptionError, FsError } from "../errors.ts";
@@ -508,6 +508,18 @@ export function computeInodeChecksum(raw: DataView, seed: number, checksums: Che
   const crc = checksums.over(seed, new Uint8Array(raw.buffer, raw.byteOffset, raw.byteLength));
   setInodeChecksum(raw, stored);
   return hasWideChecksum(raw) ? crc : crc & 0xffff;
+}
+
+/** Bytes of the extra fields that we know. */
+const EXTRA_SIZE_KNOWN = sizeOf(InodeLayout) - CLASSIC_INODE_SIZE;
+
+/** `i_extra_isize` of new inodes. @see fs/ext4/super.c, ext4_clamp_want_extra_isize */
+export function wantedExtraSize(superblock: Superblock): number {
+  const { inodeSize, wantExtraSize, minExtraSize } = superblock;
+  if (inodeSize === CLASSIC_INODE_SIZE) return 0;
+  if (!superblock.hasRoCompat(RoCompat.EXTRA_ISIZE)) return EXTRA_SIZE_KNOWN;
+  const wanted = Math.max(EXTRA_SIZE_KNOWN, wantExtraSize, minExtraSize);
+  return CLASSIC_INODE_SIZE + wanted > inodeSize ? EXTRA_SIZE_KNOWN : wanted;
 }
 
 function isKnownType(mode: number): boolean {

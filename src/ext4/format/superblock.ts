@@ -38,7 +38,8 @@ export const SuperblockLayout = layout("ext4_super_block", 1024, {
   defHashVersion:    [0xfc, "u8"],     jnlBackupType:     [0xfd, "u8"],
   descSize:          [0xfe, "le16"],   firstMetaBg:       [0x104, "le32"],
   jnlBlocks:         [0x10c, 68],      blocksCountHi:     [0x150, "le32"],
-  rBlocksCountHi:    [0x154, "le32"],  flags:             [0x160, "le32"],
+  rBlocksCountHi:    [0x154, "le32"],  minExtraIsize:     [0x15c, "le16"],
+  wantExtraIsize:    [0x15e, "le16"],  flags:             [0x160, "le32"],
   mmpUpdateInterval: [0x166, "le16"],
   mmpBlockLo:        [0x168, "le32"],  mmpBlockHi:        [0x16c, "le32"],
   logGroupsPerFlex:  [0x174, "u8"],    checksumType:      [0x175, "u8"],
@@ -48,8 +49,10 @@ export const SuperblockLayout = layout("ext4_super_block", 1024, {
   lastErrorTime:     [0x1cc, "le32"],  lastErrorIno:      [0x1d0, "le32"],
   lastErrorLine:     [0x1d4, "le32"],  lastErrorBlock:    [0x1d8, "le64"],
   lastErrorFunc:     [0x1e0, 32],
+  usrQuotaInum:      [0x240, "le32"],  grpQuotaInum:      [0x244, "le32"],
   overheadClusters:  [0x248, "le32"],  backupBgs0:        [0x24c, "le32"],
-  backupBgs1:        [0x250, "le32"],  checksumSeed:      [0x270, "le32"],
+  backupBgs1:        [0x250, "le32"],  prjQuotaInum:      [0x26c, "le32"],
+  checksumSeed:      [0x270, "le32"],
   firstErrorTimeHi:  [0x278, "u8"],    lastErrorTimeHi:   [0x279, "u8"],
   firstErrorErrcode: [0x27a, "u8"],    lastErrorErrcode:  [0x27b, "u8"],
   encoding:          [0x27c, "le16"],  encodingFlags:     [0x27e, "le16"],
@@ -92,6 +95,9 @@ export class Superblock {
   readonly inodesPerGroup: number;
   readonly inodeSize: number;
   readonly firstInode: number;
+  /** `i_extra_isize` of new inodes, and the least that any should have. */
+  readonly wantExtraSize: number;
+  readonly minExtraSize: number;
   readonly groupCount: number;
   readonly descriptorSize: number;
   readonly firstMetaGroup: number;
@@ -200,6 +206,8 @@ export class Superblock {
     ) {
       refuse(`inodes of ${this.inodeSize} bytes`);
     }
+    this.wantExtraSize = le16(view, 0, S.wantExtraIsize);
+    this.minExtraSize = le16(view, 0, S.minExtraIsize);
     if (this.firstInode < GOOD_OLD_FIRST_INO) refuse(`s_first_ino is ${this.firstInode}`);
     const inodesPerBlock = this.blockSize / this.inodeSize;
     if (this.inodesPerGroup < inodesPerBlock || this.inodesPerGroup > bitsPerBlock) {

@@ -7,7 +7,7 @@
 import { CorruptionError } from "../errors.ts";
 import { I_BLOCK_SIZE, type Inode } from "../format/inode.ts";
 import { XattrIndex } from "../format/xattr.ts";
-import { inodeXattrs } from "../ops/xattr.ts";
+import { inodeXattrs } from "../ops/xattr-entries.ts";
 
 /** `data`: the name, under the prefix `system.`. */
 const NAME = Uint8Array.of(0x64, 0x61, 0x74, 0x61);

@@ -1,5 +1,5 @@
 /**
- * Reads extended attributes: in the inode, in the xattr block, in inodes of their own.
+ * The operations on extended attributes.
  *
  * Outside, an attribute has the name that getxattr(2) knows (`user.mime_type`); inside, a number
  * for the prefix and the rest of the name. POSIX ACLs have a number of their own and no rest.
@@ -7,26 +7,23 @@
  * @see ext4/attributes.rst; fs/ext4/xattr.c
  */
 import { Errno } from "../../base/errno.ts";
-import { le32 } from "../../base/layout.ts";
-import type { FsBlock, InodeNumber } from "../../base/numbers.ts";
-import { type Block, BlockKind } from "../cache/block-cache.ts";
-import { CorruptionError, FsError } from "../errors.ts";
+import type { InodeNumber } from "../../base/numbers.ts";
+import { FsError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
-import { aclToXattr } from "../format/acl.ts";
-import { CLASSIC_INODE_SIZE, type Inode, InodeFlags, InodeLayout } from "../format/inode.ts";
-import {
-  parseXattrEntries,
-  XATTR_IBODY_HEADER_SIZE,
-  XATTR_MAGIC,
-  XattrBlockHeader,
-  type XattrEntry,
-  XattrIndex,
-} from "../format/xattr.ts";
-import { readContents } from "../map/file.ts";
+import { aclFromXattr, aclToXattr } from "../format/acl.ts";
+import { Incompat } from "../format/features.ts";
+import { type Inode, InodeFlags } from "../format/inode.ts";
+import { XattrIndex, type XattrKey } from "../format/xattr.ts";
+import { setAcl } from "./acl.ts";
+import { expandExtraSize } from "./extra-size.ts";
+import { blockXattrs, inodeXattrs } from "./xattr-entries.ts";
+import { findValue, hasXattr } from "./xattr-find.ts";
+import { storeXattr } from "./xattr-store.ts";
 
 /** Longest name after its prefix. @see include/uapi/linux/limits.h, XATTR_NAME_MAX */
 const NAME_MAX = 255;
-const XATTR_BLOCK_HEADER_SIZE = 32;
+/** Longest value of setxattr(2). @see include/uapi/linux/limits.h, XATTR_SIZE_MAX */
+const VALUE_SIZE_MAX = 65536;
 
 interface Namespace {
   readonly index: number;
@@ -56,16 +53,9 @@ export function getXattr(
   number: InodeNumber,
   name: Uint8Array,
 ): Uint8Array | undefined {
-  const namespace = NAMESPACES.find((each) => belongsTo(name, each));
-  if (namespace === undefined) throw new FsError(Errno.EOPNOTSUPP, "no such xattr namespace");
-  const rest = name.subarray(namespace.prefix.length);
-  if (rest.length > NAME_MAX) throw new FsError(Errno.ERANGE, "xattr name too long");
-
-  const inode = fs.inode(number);
-  const entry = findEntry(fs, inode, namespace.index, rest);
-  if (entry === undefined) return undefined;
-  const value = entry.valueInode === 0 ? entry.value : readValueInode(fs, inode, entry);
-  return namespace.exact ? aclToXattr(value, { inode: number }) : value;
+  const { namespace, key } = resolve(name);
+  const value = findValue(fs, fs.inode(number), key);
+  return value !== undefined && namespace.exact ? aclToXattr(value, { inode: number }) : value;
 }
 
 /** The names of all attributes of inode `number`, each followed by a zero byte. */
@@ -81,88 +71,96 @@ export function listXattrs(fs: Filesystem, number: InodeNumber): Uint8Array {
   return concatenated(names);
 }
 
-function findEntry(
-  fs: Filesystem,
-  inode: Inode,
-  index: number,
-  name: Uint8Array,
-): XattrEntry | undefined {
-  const matches = (entry: XattrEntry): boolean =>
-    entry.nameIndex === index && equal(entry.name, name);
-  return inodeXattrs(inode).find(matches) ?? blockXattrs(fs, inode).find(matches);
-}
+/** How setxattr(2) is told what may be there already: 1 nothing (CREATE), 2 something (REPLACE). */
+export const XattrFlags = { CREATE: 1, REPLACE: 2 } as const;
 
-/** The attributes stored in the inode itself, behind its extra fields. */
-export function inodeXattrs(inode: Inode): XattrEntry[] {
-  const { raw } = inode;
-  const at = CLASSIC_INODE_SIZE + inode.extraSize;
-  const first = at + XATTR_IBODY_HEADER_SIZE;
-  if (inode.extraSize === 0 || first > raw.byteLength) return [];
-  if (raw.getUint32(at, true) !== XATTR_MAGIC) return [];
-  const bytes = new Uint8Array(raw.buffer, raw.byteOffset, raw.byteLength);
-  return parseXattrEntries(bytes, first, first, { inode: inode.number });
-}
-
-function blockXattrs(fs: Filesystem, inode: Inode): XattrEntry[] {
-  if (inode.xattrBlock === 0) return [];
-  const place = { inode: inode.number, block: inode.xattrBlock };
-  const { firstDataBlock } = fs.superblock;
-  if (inode.xattrBlock <= firstDataBlock) {
-    throw new CorruptionError("block-range", place, "the xattr block lies before the data");
-  }
-  const block = fs.blocks.get(inode.xattrBlock as FsBlock);
-  if (!block.isVerifiedAs(BlockKind.XATTR, 0)) {
-    verifyBlock(fs, block, inode.number);
-    block.markVerified(BlockKind.XATTR, 0);
-  }
-  return parseXattrEntries(block.bytes, XATTR_BLOCK_HEADER_SIZE, 0, place);
-}
-
-function verifyBlock(fs: Filesystem, block: Block, inode: number): void {
-  const place = { inode, block: block.number };
-  const magic = le32(block.view, 0, XattrBlockHeader.magic);
-  const blocks = le32(block.view, 0, XattrBlockHeader.blocks);
-  if (magic !== XATTR_MAGIC || blocks !== 1) {
-    throw new CorruptionError("xattr-magic", place, `0x${magic.toString(16)}, ${blocks} blocks`);
-  }
-  if (!fs.checksums.enabled) return;
-  const at = XattrBlockHeader.checksum;
-  const stored = le32(block.view, 0, at);
-  let found = fs.checksums.overLe64(fs.checksums.seed, block.number);
-  found = fs.checksums.over(found, block.bytes.subarray(0, at));
-  found = fs.checksums.overZeros(found, 4);
-  found = fs.checksums.over(found, block.bytes.subarray(at + 4));
-  if (found !== stored) {
-    throw new CorruptionError("xattr-checksum", place, `stored ${stored}, computed ${found}`);
-  }
+export interface XattrSetting {
+  /** One of `XattrFlags`, or 0. ACLs are set whatever it says. */
+  readonly flags: number;
+  /** The caller is not in the group of the file: setting its ACL takes setgid away. */
+  readonly killSetgid?: boolean;
 }
 
 /**
- * The value that has an inode of its own. Its crc32c is kept where other inodes have their atime.
+ * Sets the attribute `name` of inode `number` to `value`. An access ACL changes the mode as well.
  *
- * @see ext4/attributes.rst, "ea_inode"
+ * @param name with its prefix, as setxattr(2) takes it.
+ * @throws FsError as setxattr(2) does: EEXIST, ENODATA, ENOSPC, E2BIG, ERANGE, EOPNOTSUPP, EPERM;
+ *   for ACLs EINVAL, and EACCES for a default ACL of anything but a directory.
  */
-function readValueInode(fs: Filesystem, owner: Inode, entry: XattrEntry): Uint8Array {
-  const holder = fs.internalInode(entry.valueInode);
-  const place = { inode: holder.number };
-  if (!holder.hasFlag(InodeFlags.EA_INODE) || holder.sizeBytes !== entry.valueSize) {
-    throw new CorruptionError(
-      "xattr-inode",
-      place,
-      `does not hold ${entry.valueSize} bytes of xattr`,
-    );
+export function setXattr(
+  fs: Filesystem,
+  number: InodeNumber,
+  name: Uint8Array,
+  value: Uint8Array,
+  { flags, killSetgid = false }: XattrSetting,
+): void {
+  if (value.length > VALUE_SIZE_MAX) throw new FsError(Errno.E2BIG, "xattr value too long");
+  const { namespace, key } = resolve(name);
+  const acl = namespace.exact ? aclFromXattr(value) : undefined;
+  fs.transact(creditsFor(fs, value.length), (tx) => {
+    const inode = changeable(fs, number);
+    if (namespace.exact) {
+      setAcl(fs, tx, inode, key.nameIndex, acl, killSetgid);
+      return;
+    }
+    const exists = hasXattr(fs, inode, key);
+    if (exists && flags === XattrFlags.CREATE) throw new FsError(Errno.EEXIST, "xattr exists");
+    if (!exists && flags === XattrFlags.REPLACE) throw new FsError(Errno.ENODATA, "no such xattr");
+    if (!storeXattr(fs, tx, inode, key.nameIndex, key.name, value)) return;
+    tx.edit(inode).changedAt = tx.now;
+  });
+}
+
+/**
+ * Removes the attribute `name` of inode `number`.
+ *
+ * @throws FsError ENODATA when there is none, unless it is an ACL; EOPNOTSUPP, ERANGE, EPERM.
+ */
+export function removeXattr(fs: Filesystem, number: InodeNumber, name: Uint8Array): void {
+  const { namespace, key } = resolve(name);
+  fs.transact(creditsFor(fs, 0), (tx) => {
+    const inode = changeable(fs, number);
+    if (namespace.exact) {
+      setAcl(fs, tx, inode, key.nameIndex, undefined, false);
+      return;
+    }
+    if (!storeXattr(fs, tx, inode, key.nameIndex, key.name, undefined)) {
+      throw new FsError(Errno.ENODATA, "no such xattr");
+    }
+    tx.edit(inode).changedAt = tx.now;
+    expandExtraSize(fs, tx, inode);
+  });
+}
+
+/**
+ * The inode, an xattr block that is left and one that is new, with their bitmaps and descriptors;
+ * the superblock. A value in an inode of its own takes that inode, its blocks and one of its map,
+ * and for each of them, at the worst, a bitmap and a descriptor; the value before may free as many.
+ */
+function creditsFor({ superblock }: Filesystem, valueSize: number): number {
+  const base = 8;
+  if (!superblock.hasIncompat(Incompat.EA_INODE)) return base;
+  const blocks = Math.ceil(valueSize / superblock.blockSize) + 1;
+  const blocksBefore = Math.ceil(VALUE_SIZE_MAX / superblock.blockSize) + 1;
+  return base + 2 * 4 + 3 * blocks + 2 * Math.min(blocksBefore, superblock.groupCount);
+}
+
+/** @throws FsError EPERM when `number` may not be changed. */
+function changeable(fs: Filesystem, number: InodeNumber): Inode {
+  const inode = fs.inode(number);
+  if (inode.hasFlag(InodeFlags.IMMUTABLE | InodeFlags.APPEND)) {
+    throw new FsError(Errno.EPERM, `inode ${number} is immutable or append-only`);
   }
-  const value = new Uint8Array(entry.valueSize);
-  readContents(fs, holder, 0, value);
-  // Lustre's own form names the owner instead, and has no hash.
-  const mtime = le32(holder.raw, 0, InodeLayout.mtime);
-  if (mtime === owner.number && holder.generation === owner.generation) return value;
-  const stored = le32(holder.raw, 0, InodeLayout.atime);
-  const found = fs.checksums.over(fs.checksums.seed, value);
-  if (found !== stored) {
-    throw new CorruptionError("xattr-inode", place, `hash stored ${stored}, computed ${found}`);
-  }
-  return value;
+  return inode;
+}
+
+function resolve(name: Uint8Array): { namespace: Namespace; key: XattrKey } {
+  const namespace = NAMESPACES.find((each) => belongsTo(name, each));
+  if (namespace === undefined) throw new FsError(Errno.EOPNOTSUPP, "no such xattr namespace");
+  const rest = name.subarray(namespace.prefix.length);
+  if (rest.length > NAME_MAX) throw new FsError(Errno.ERANGE, "xattr name too long");
+  return { namespace, key: { nameIndex: namespace.index, name: rest } };
 }
 
 function belongsTo(name: Uint8Array, { prefix, exact }: Namespace): boolean {
