@@ -1,5 +1,6 @@
 /** The public face of the ext4 library: all that other layers may import. */
 export { loadBlockBitmap, loadInodeBitmap } from "./alloc/bitmaps.ts";
+export { trimFree } from "./alloc/trim.ts";
 export { type DirectorySink, lookup, parentOf, readDirectory } from "./dir/directory.ts";
 export { type ErrorsBehaviour, reportCorruption } from "./error-policy.ts";
 export {

@@ -9,6 +9,9 @@
 import type { WritableDevice } from "../base/block-device.ts";
 import { Errno } from "../base/errno.ts";
 import { le16, setLe16, setLe32 } from "../base/layout.ts";
+import { Allocator } from "./alloc/allocator.ts";
+import { storeCounts } from "./alloc/free-counts.ts";
+import { discardClusters } from "./alloc/trim.ts";
 import {
   ErrorPolicy,
   type ErrorsBehaviour,
@@ -51,6 +54,10 @@ export interface WriteOptions extends OpenOptions {
   readonly onPanic?: (error: CorruptionError) => void;
   /** Told when the filesystem has become read-only because it could not be written. */
   readonly onAbort?: (error: unknown) => void;
+  /** Told of damage that was found and stays where it is, while the operation went on without. */
+  readonly onDamage?: (error: CorruptionError) => void;
+  /** Tell the device of blocks that were freed, once that is durable. */
+  readonly discard?: boolean;
 }
 
 /** Blocks that marking the superblock changes. */
@@ -123,6 +130,13 @@ function openAlone(
     orphans: new Orphans(fs, journal !== undefined),
     errors,
     protection,
+    allocator: new Allocator(fs, {
+      onDamage: (error) => {
+        options.onDamage?.(error);
+        transactions.whenIdle(() => errors.report(error));
+      },
+      onFreeClusters: options.discard === true ? (run) => discardClusters(fs, run) : () => {},
+    }),
     xattrHints: new XattrHints(),
     now,
     random,
@@ -216,6 +230,7 @@ function markClean(fs: Filesystem): void {
   fs.transact(SUPERBLOCK_CREDITS, (tx) => {
     if (journal !== undefined) superblock.setFeature(tx, "incompat", Incompat.RECOVER, false);
     superblock.setFeature(tx, "roCompat", RoCompat.ORPHAN_PRESENT, false);
+    storeCounts(fs, tx);
     superblock.edit(tx, (view) => {
       const S = SuperblockLayout;
       const state = le16(view, 0, S.state) | (stateBefore & SuperblockState.VALID);

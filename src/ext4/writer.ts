@@ -1,5 +1,6 @@
 /** What a filesystem has besides its readers' parts once it may be changed. */
 import type { WritableDevice } from "../base/block-device.ts";
+import type { Allocator } from "./alloc/allocator.ts";
 import type { ErrorPolicy } from "./error-policy.ts";
 import type { Timestamp } from "./format/inode.ts";
 import type { InPlaceTarget } from "./journal/in-place.ts";
@@ -21,6 +22,8 @@ export interface Writer {
   /** `s_state` as the last user left it. */
   readonly stateBefore: number;
   readonly orphans: Orphans;
+  /** What is free; for `alloc/`. */
+  readonly allocator: Allocator;
   readonly errors: ErrorPolicy;
   /** With the MMP feature. */
   readonly protection: MountProtection | undefined;

@@ -6,7 +6,7 @@
  * @see ext4/group_descr.rst
  */
 
-import { layout, le16, le32 } from "../../base/layout.ts";
+import { layout, le16, le32, setLe16 } from "../../base/layout.ts";
 import type { FsBlock, GroupIndex } from "../../base/numbers.ts";
 import { join32 } from "../../base/numbers.ts";
 import { CorruptionError } from "../errors.ts";
@@ -34,17 +34,20 @@ const DESC_SIZE_WIDE = 64;
 /** Flags of a group. @see ext4/group_descr.rst, "bg_flags" */
 export const GroupFlags = { INODE_UNINIT: 0x1, BLOCK_UNINIT: 0x2, INODE_ZEROED: 0x4 } as const;
 
-/** What one descriptor says, checked. */
+/** What one descriptor says, checked. Changed through `BlockGroups.change` alone. */
 export interface GroupDescriptor {
   readonly blockBitmap: FsBlock;
   readonly inodeBitmap: FsBlock;
   readonly inodeTable: FsBlock;
   /** Free clusters, in spite of the field's name. */
-  readonly freeClusters: number;
-  readonly freeInodes: number;
-  readonly flags: number;
-  readonly blockBitmapChecksum: number;
-  readonly inodeBitmapChecksum: number;
+  freeClusters: number;
+  freeInodes: number;
+  usedDirectories: number;
+  flags: number;
+  /** Inodes at the end of the table that were never used. Means nothing without checksums. */
+  unusedInodes: number;
+  blockBitmapChecksum: number;
+  inodeBitmapChecksum: number;
 }
 
 /**
@@ -74,7 +77,9 @@ export function parseGroupDescriptor(
     inodeTable: block(D.inodeTableLo, D.inodeTableHi),
     freeClusters: half(D.freeBlocksCountLo, D.freeBlocksCountHi),
     freeInodes: half(D.freeInodesCountLo, D.freeInodesCountHi),
+    usedDirectories: half(D.usedDirsCountLo, D.usedDirsCountHi),
     flags: le16(view, at, D.flags),
+    unusedInodes: half(D.itableUnusedLo, D.itableUnusedHi),
     blockBitmapChecksum: half(D.blockBitmapCsumLo, D.blockBitmapCsumHi),
     inodeBitmapChecksum: half(D.inodeBitmapCsumLo, D.inodeBitmapCsumHi),
   };
@@ -101,6 +106,32 @@ function mustLieInside(
   );
 }
 
+/** Writes what may change of the descriptor of `group`, and its checksum, to `at`. */
+export function serializeGroupDescriptor(
+  view: DataView,
+  at: number,
+  group: GroupIndex,
+  descriptor: GroupDescriptor,
+  superblock: Superblock,
+  checksums: Checksums,
+): void {
+  const D = GroupDescriptorLayout;
+  const wide = superblock.descriptorSize >= DESC_SIZE_WIDE;
+  const setHalves = (lo: typeof D.checksum, hi: typeof D.checksum, value: number): void => {
+    setLe16(view, at, lo, value & 0xffff);
+    if (wide) setLe16(view, at, hi, value >>> 16);
+  };
+  setHalves(D.freeBlocksCountLo, D.freeBlocksCountHi, descriptor.freeClusters);
+  setHalves(D.freeInodesCountLo, D.freeInodesCountHi, descriptor.freeInodes);
+  setHalves(D.usedDirsCountLo, D.usedDirsCountHi, descriptor.usedDirectories);
+  setHalves(D.itableUnusedLo, D.itableUnusedHi, descriptor.unusedInodes);
+  setHalves(D.blockBitmapCsumLo, D.blockBitmapCsumHi, descriptor.blockBitmapChecksum);
+  setHalves(D.inodeBitmapCsumLo, D.inodeBitmapCsumHi, descriptor.inodeBitmapChecksum);
+  setLe16(view, at, D.flags, descriptor.flags);
+  const checksum = computeChecksum(view, at, group, superblock, checksums);
+  if (checksum !== undefined) setLe16(view, at, D.checksum, checksum);
+}
+
 function verifyChecksum(
   view: DataView,
   at: number,
@@ -109,28 +140,36 @@ function verifyChecksum(
   checksums: Checksums,
 ): void {
   const stored = le16(view, at, GroupDescriptorLayout.checksum);
-  const size = superblock.descriptorSize;
-  const bytes = new Uint8Array(view.buffer, view.byteOffset + at, size);
-  const before = bytes.subarray(0, GroupDescriptorLayout.checksum);
-  const after = bytes.subarray(GroupDescriptorLayout.checksum + 2);
-  let found: number;
-  if (checksums.enabled) {
-    let crc = checksums.overLe32(checksums.seed, group);
-    crc = checksums.over(crc, before);
-    crc = checksums.overZeros(crc, 2);
-    found = checksums.over(crc, after) & 0xffff;
-  } else if (superblock.hasRoCompat(RoCompat.GDT_CSUM)) {
-    const number = new Uint8Array(4);
-    new DataView(number.buffer).setUint32(0, group, true);
-    found = crc16(crc16(crc16(crc16(0xffff, superblock.uuid), number), before), after);
-  } else {
-    return;
-  }
-  if (found !== stored) {
+  const found = computeChecksum(view, at, group, superblock, checksums);
+  if (found !== undefined && found !== stored) {
     throw new CorruptionError(
       "descriptor-checksum",
       { group },
       `stored ${stored}, computed ${found}`,
     );
   }
+}
+
+/** The checksum that a descriptor should have; undefined without the features that ask for one. */
+function computeChecksum(
+  view: DataView,
+  at: number,
+  group: GroupIndex,
+  superblock: Superblock,
+  checksums: Checksums,
+): number | undefined {
+  const size = superblock.descriptorSize;
+  const bytes = new Uint8Array(view.buffer, view.byteOffset + at, size);
+  const { checksum } = GroupDescriptorLayout;
+  if (checksums.enabled) {
+    let crc = checksums.overLe32(checksums.seed, group);
+    crc = checksums.over(crc, bytes, 0, checksum);
+    crc = checksums.overZeros(crc, 2);
+    return checksums.over(crc, bytes, checksum + 2) & 0xffff;
+  }
+  if (!superblock.hasRoCompat(RoCompat.GDT_CSUM)) return undefined;
+  const number = new Uint8Array(4);
+  new DataView(number.buffer).setUint32(0, group, true);
+  const start = crc16(crc16(crc16(0xffff, superblock.uuid), number), bytes.subarray(0, checksum));
+  return crc16(start, bytes.subarray(checksum + 2));
 }

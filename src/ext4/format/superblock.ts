@@ -38,9 +38,9 @@ export const SuperblockLayout = layout("ext4_super_block", 1024, {
   defHashVersion:    [0xfc, "u8"],     jnlBackupType:     [0xfd, "u8"],
   descSize:          [0xfe, "le16"],   firstMetaBg:       [0x104, "le32"],
   jnlBlocks:         [0x10c, 68],      blocksCountHi:     [0x150, "le32"],
-  rBlocksCountHi:    [0x154, "le32"],  minExtraIsize:     [0x15c, "le16"],
-  wantExtraIsize:    [0x15e, "le16"],  flags:             [0x160, "le32"],
-  mmpUpdateInterval: [0x166, "le16"],
+  rBlocksCountHi:    [0x154, "le32"],  freeBlocksCountHi: [0x158, "le32"],
+  minExtraIsize:     [0x15c, "le16"],  wantExtraIsize:    [0x15e, "le16"],
+  flags:             [0x160, "le32"],  mmpUpdateInterval: [0x166, "le16"],
   mmpBlockLo:        [0x168, "le32"],  mmpBlockHi:        [0x16c, "le32"],
   logGroupsPerFlex:  [0x174, "u8"],    checksumType:      [0x175, "u8"],
   errorCount:        [0x194, "le32"],  firstErrorTime:    [0x198, "le32"],
@@ -69,6 +69,8 @@ const CHECKSUM_CRC32C = 1;
 const BLOCK_SIZE_MIN = 1024;
 const LOG_BLOCK_SIZE_MAX = 6;
 const LOG_CLUSTER_SIZE_MAX = 20;
+/** Above it flex groups are ignored. @see fs/ext4/super.c, ext4_fill_flex_info */
+const LOG_GROUPS_PER_FLEX_MAX = 31;
 const GOOD_OLD_REV = 0;
 const GOOD_OLD_FIRST_INO = 11;
 const GOOD_OLD_INODE_SIZE = 128;
@@ -99,6 +101,8 @@ export class Superblock {
   readonly wantExtraSize: number;
   readonly minExtraSize: number;
   readonly groupCount: number;
+  /** Groups whose bitmaps and inode tables lie together: 1 without flex_bg. */
+  readonly groupsPerFlex: number;
   readonly descriptorSize: number;
   readonly firstMetaGroup: number;
   readonly reservedGdtBlocks: number;
@@ -217,6 +221,11 @@ export class Superblock {
     if (this.groupCount * this.inodesPerGroup !== this.inodeCount) {
       refuse(`${this.inodeCount} inodes in ${this.groupCount} groups of ${this.inodesPerGroup}`);
     }
+
+    const logGroupsPerFlex = u8(view, 0, S.logGroupsPerFlex);
+    const isFlex =
+      this.hasIncompat(Incompat.FLEX_BG) && logGroupsPerFlex <= LOG_GROUPS_PER_FLEX_MAX;
+    this.groupsPerFlex = isFlex ? 2 ** logGroupsPerFlex : 1;
 
     this.descriptorSize = wide ? le16(view, 0, S.descSize) : DESC_SIZE_MIN;
     if (

@@ -229,6 +229,7 @@ export class Transactions {
   #running = new Transaction(1);
   #handles = 0;
   #current: Tx | undefined;
+  readonly #whenIdle: (() => void)[] = [];
   #aborted: FsError | undefined;
 
   constructor({ blocks, inodes, groups, target, now, onAbort }: TransactionsOptions) {
@@ -280,7 +281,17 @@ export class Transactions {
     if (this.#aborted !== undefined) throw this.#aborted;
     if (this.#current !== undefined) throw new Error("a handle within a handle");
     if (this.#running.size + credits > this.#target.blocksMax) this.commit();
-    return this.#run(operation);
+    try {
+      return this.#run(operation);
+    } finally {
+      while (this.#whenIdle.length > 0) (this.#whenIdle.shift() as () => void)();
+    }
+  }
+
+  /** Calls `action` when no handle is open: at once, or as soon as the one in hand has ended. */
+  whenIdle(action: () => void): void {
+    if (this.#current === undefined) action();
+    else this.#whenIdle.push(action);
   }
 
   #run<T>(operation: (tx: Tx) => T): T {

@@ -4,7 +4,7 @@
  * @see fs/ext4/super.c, ext4_statfs and ext4_calculate_overhead
  */
 import type { GroupIndex } from "../../base/numbers.ts";
-import { superblockAndDescriptors } from "../alloc/groups.ts";
+import { inodeTableBlocks, superblockAndDescriptors } from "../alloc/groups.ts";
 import type { Filesystem } from "../filesystem.ts";
 
 export interface FilesystemStatistics {
@@ -48,9 +48,7 @@ function overheadBlocks(fs: Filesystem): number {
   if (superblock.overheadClusters !== 0) {
     return superblock.overheadClusters * superblock.clusterBlocks;
   }
-  const tableBlocks = Math.ceil(
-    (superblock.inodesPerGroup * superblock.inodeSize) / superblock.blockSize,
-  );
+  const tableBlocks = inodeTableBlocks(superblock);
   let blocks = superblock.firstDataBlock + journalBlocks(fs);
   for (let group = 0; group < superblock.groupCount; group++) {
     blocks += 2 + tableBlocks + superblockAndDescriptors(superblock, group as GroupIndex);

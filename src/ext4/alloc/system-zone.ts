@@ -1,0 +1,71 @@
+/**
+ * The blocks that hold the filesystem's own structures: superblock copies, descriptors, bitmaps,
+ * inode tables. No file may have one of them, whatever a bitmap says.
+ *
+ * @see fs/ext4/block_validity.c
+ */
+import type { FsBlock, GroupIndex } from "../../base/numbers.ts";
+import type { Filesystem } from "../filesystem.ts";
+import { inodeTableBlocks, superblockAndDescriptors } from "./groups.ts";
+
+export class SystemZone {
+  /** Ascending, without overlap: where each range starts, and the block behind it. */
+  readonly #starts: number[] = [];
+  readonly #ends: number[] = [];
+
+  constructor(fs: Filesystem) {
+    for (const [start, end] of systemRanges(fs).sort((a, b) => a[0] - b[0])) {
+      const last = this.#ends.length - 1;
+      const lastEnd = this.#ends[last] ?? -1;
+      if (start <= lastEnd) {
+        this.#ends[last] = Math.max(lastEnd, end);
+      } else {
+        this.#starts.push(start);
+        this.#ends.push(end);
+      }
+    }
+  }
+
+  /** Whether any of the `count` blocks from `start` on is one of them. */
+  overlaps(start: FsBlock, count: number): boolean {
+    const index = this.#firstEndingAfter(start);
+    return index < this.#starts.length && (this.#starts[index] as number) < start + count;
+  }
+
+  /** Calls `visit` with each part of a range that lies from `start` up to, not including, `end`. */
+  visit(start: number, end: number, visit: (start: FsBlock, count: number) => void): void {
+    for (let index = this.#firstEndingAfter(start); index < this.#starts.length; index++) {
+      const from = Math.max(start, this.#starts[index] as number);
+      const to = Math.min(end, this.#ends[index] as number);
+      if (from >= end) return;
+      visit(from as FsBlock, to - from);
+    }
+  }
+
+  #firstEndingAfter(block: number): number {
+    let low = 0;
+    let high = this.#ends.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#ends[middle] as number) <= block) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+type Range = readonly [start: number, end: number];
+
+function systemRanges({ superblock, groups }: Filesystem): Range[] {
+  const ranges: Range[] = [[0, superblock.firstDataBlock]];
+  const tableBlocks = inodeTableBlocks(superblock);
+  for (let index = 0; index < superblock.groupCount; index++) {
+    const group = index as GroupIndex;
+    const { blockBitmap, inodeBitmap, inodeTable } = groups.descriptor(group);
+    const first = groups.firstBlock(group);
+    ranges.push([first, first + superblockAndDescriptors(superblock, group)]);
+    ranges.push([blockBitmap, blockBitmap + 1], [inodeBitmap, inodeBitmap + 1]);
+    ranges.push([inodeTable, inodeTable + tableBlocks]);
+  }
+  return ranges.filter(([start, end]) => end > start);
+}
