@@ -22,4 +22,11 @@ export { mmpIntervalSeconds, mmpRefresh } from "./mount-protection.ts";
 export { closeFilesystem, openWritableFilesystem, type WriteOptions } from "./open-writable.ts";
 export { readLink, sizeForStat } from "./ops/read-link.ts";
 export { type FilesystemStatistics, statFilesystem } from "./ops/statfs.ts";
-export { getXattr, listXattrs, removeXattr, setXattr, XattrFlags } from "./ops/xattr.ts";
+export { noteAccess, noteWrite, storeTimes } from "./ops/times.ts";
+export {
+  getXattr,
+  listXattrs,
+  removeXattr,
+  setXattr,
+  XattrFlags,
+} from "./ops/xattr.ts";

@@ -23,6 +23,7 @@ import { Filesystem, type OpenOptions } from "./filesystem.ts";
 import { Incompat, ROCOMPAT_SUPPORTED, RoCompat, roCompatNames } from "./format/features.ts";
 import type { Timestamp } from "./format/inode.ts";
 import { SuperblockLayout, SuperblockState } from "./format/superblock.ts";
+import { InodeTimes, type TimesOptions } from "./inode-times.ts";
 import { InPlaceTarget } from "./journal/in-place.ts";
 import { Jbd2Target } from "./journal/jbd2-target.ts";
 import type { Journal } from "./journal/journal.ts";
@@ -33,7 +34,7 @@ import { XattrHints } from "./ops/xattr-hints.ts";
 import { Orphans } from "./orphans.ts";
 import { SuperblockEditor } from "./superblock-editor.ts";
 
-export interface WriteOptions extends OpenOptions {
+export interface WriteOptions extends OpenOptions, TimesOptions {
   /** The external journal, when the image has one. */
   readonly journalDevice?: WritableDevice;
   /** The clock; the machine's if absent. */
@@ -127,6 +128,7 @@ function openAlone(
     inPlace,
     journal,
     stateBefore: le16(superblock.view, 0, SuperblockLayout.state),
+    times: new InodeTimes({ ...options, transactions, inodes: fs.inodes, now }),
     orphans: new Orphans(fs, journal !== undefined),
     errors,
     protection,
@@ -161,8 +163,9 @@ function openAlone(
  */
 export function closeFilesystem(fs: Filesystem): void {
   if (!fs.isWritable) return;
-  const { transactions, inPlace, protection } = fs.writer;
+  const { transactions, inPlace, protection, times } = fs.writer;
   if (!transactions.isAborted) {
+    times.store();
     transactions.checkpoint();
     transactions.useTarget(inPlace);
     markClean(fs);

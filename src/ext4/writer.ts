@@ -3,6 +3,7 @@ import type { WritableDevice } from "../base/block-device.ts";
 import type { Allocator } from "./alloc/allocator.ts";
 import type { ErrorPolicy } from "./error-policy.ts";
 import type { Timestamp } from "./format/inode.ts";
+import type { InodeTimes } from "./inode-times.ts";
 import type { InPlaceTarget } from "./journal/in-place.ts";
 import type { Journal } from "./journal/journal.ts";
 import type { Transactions } from "./journal/transaction.ts";
@@ -24,6 +25,7 @@ export interface Writer {
   readonly orphans: Orphans;
   /** What is free; for `alloc/`. */
   readonly allocator: Allocator;
+  readonly times: InodeTimes;
   readonly errors: ErrorPolicy;
   /** With the MMP feature. */
   readonly protection: MountProtection | undefined;

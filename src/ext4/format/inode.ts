@@ -99,6 +99,8 @@ export class Inode {
   savedBy = 0;
   /** The transaction that changed it last: what fsync has to see committed. The journal's. */
   changedIn = 0;
+  /** The transaction during which nothing but its times was changed last. */
+  timesChangedIn = 0;
 
   /**
    * Parses the inode that `bytes` hold, `s_inode_size` of them; the caller gives them away.

@@ -191,7 +191,7 @@ export class Tx {
       inode.restore(bytes);
       inode.savedBy = 0;
       inode.changedIn = changedIn;
-      if (isNew) this.#owner.inodes.markStored(inode);
+      if (isNew) this.#owner.inodes.unmarkChanged(inode);
     }
   }
 
@@ -292,6 +292,19 @@ export class Transactions {
   whenIdle(action: () => void): void {
     if (this.#current === undefined) action();
     else this.#whenIdle.push(action);
+  }
+
+  /**
+   * Takes in a change of `inode` that was made without a handle, since nothing about it can fail:
+   * new times. It is stored with the next commit.
+   *
+   * @throws FsError EIO when a commit that makes room fails.
+   */
+  touch(inode: Inode): void {
+    const isFull = this.#running.size >= this.#target.blocksMax;
+    if (isFull && this.#current === undefined) this.commit();
+    if (!this.inodes.markChanged(inode)) return;
+    this.#running.inodeBlocks.add(this.groups.locateInode(inode.number).block);
   }
 
   #run<T>(operation: (tx: Tx) => T): T {
