@@ -18,6 +18,8 @@ export default defineConfig({
       project("unit", 5, false),
       project("wire", 5, false),
       project("oracle", 300),
+      project("model", 300),
+      project("crash", 600),
       project("mount", 300),
       project("hostile", 300),
     ],

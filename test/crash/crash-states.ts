@@ -1,0 +1,154 @@
+/**
+ * What a disk may hold after a power cut, from the log of what was written to it.
+ *
+ *     … flush │ write write write write write │ flush …
+ *             └──────── an epoch ─────────────┘
+ *
+ * All that was written before a flush is there. Of the writes since the last flush, any set of
+ * sectors may be there: the disk has a cache, writes it back in any order, and is atomic only for a
+ * sector. The explorer takes every prefix of the log, and from each epoch a bounded number of other
+ * cases:
+ *
+ *     prefix   the writes up to one of them, in order, and no more
+ *     torn     the same, but of the last one only some sectors
+ *     drop     all writes of the epoch but one
+ *     only     one write of the epoch and none before it
+ *     some     a random half of the writes, a few of them torn
+ */
+
+import type { Random } from "../support/random.ts";
+import type { DeviceEvent } from "../support/recording-device.ts";
+import { DISCARDED } from "../support/recording-device.ts";
+import { type Disk, type Piece, SECTOR_SIZE } from "./disk.ts";
+
+/** Operations by the moment of a cut. */
+export interface Progress {
+  /** How many had begun. */
+  readonly begun: number;
+  /** How many had returned; this many or one less than `begun`. */
+  readonly returned: number;
+}
+
+export interface CrashState extends Progress {
+  /** Says how it came about. */
+  readonly name: string;
+}
+
+export interface CrashOptions {
+  readonly random: Random;
+  /** Cases per epoch besides the prefixes, at the most. */
+  readonly otherCasesMax: number;
+}
+
+interface Written extends Progress {
+  readonly piece: Piece;
+  /** Its place in the log. */
+  readonly index: number;
+}
+
+/**
+ * All states that are looked at. While one of them is the current one, `disk` holds it.
+ *
+ * @param disk holds what was there before the log began, and at the end what the log left.
+ */
+export function* crashStates(
+  disk: Disk,
+  log: readonly DeviceEvent[],
+  options: CrashOptions,
+): Generator<CrashState> {
+  let progress: Progress = { begun: 0, returned: 0 };
+  let epoch: Written[] = [];
+  yield { ...progress, name: "before the first write" };
+  for (const [index, event] of [...log, { kind: "flush" } as const].entries()) {
+    if (event.kind === "flush") {
+      yield* statesOfEpoch(disk, epoch, options);
+      epoch = [];
+    } else if (event.kind === "write" || event.kind === "discard") {
+      const { offset } = event;
+      const bytes =
+        event.kind === "write" ? event.bytes : new Uint8Array(event.length).fill(DISCARDED);
+      epoch.push({ ...progress, piece: { offset, bytes }, index });
+    } else if (event.kind === "begin") {
+      progress = { ...progress, begun: progress.begun + 1 };
+    } else {
+      progress = { ...progress, returned: progress.begun };
+      const last = epoch.pop();
+      // What is there once an operation has returned is judged by what it promised.
+      if (last !== undefined) epoch.push({ ...last, ...progress });
+      else yield { ...progress, name: `before event ${index}` };
+    }
+  }
+}
+
+function* statesOfEpoch(
+  disk: Disk,
+  epoch: readonly Written[],
+  { random, otherCasesMax }: CrashOptions,
+): Generator<CrashState> {
+  const others = epoch.length > 0 ? otherCasesMax : 0;
+  for (let count = 0; count < others; count++) {
+    const { name, cut, pieces } = otherCase(epoch, random);
+    const undo = pieces.map((piece) => disk.write(piece));
+    yield { name, begun: cut.begun, returned: cut.returned };
+    for (const piece of undo.reverse()) disk.write(piece);
+  }
+  for (const { piece, index, begun, returned } of epoch) {
+    disk.write(piece);
+    yield { name: `prefix up to write ${index}`, begun, returned };
+  }
+}
+
+interface Case {
+  readonly name: string;
+  /** The last write that was issued. */
+  readonly cut: Written;
+  readonly pieces: readonly Piece[];
+}
+
+function otherCase(epoch: readonly Written[], random: Random): Case {
+  const at = random.below(epoch.length);
+  const cut = epoch[at] as Written;
+  const pieces = epoch.map(({ piece }) => piece);
+  switch (random.below(4)) {
+    case 0: {
+      const upTo = pieces.slice(0, at);
+      return {
+        name: `torn write ${cut.index}`,
+        cut,
+        pieces: [...upTo, ...torn(cut.piece, random)],
+      };
+    }
+    case 1: {
+      const last = epoch.at(-1) as Written;
+      return { name: `drop write ${cut.index}`, cut: last, pieces: pieces.toSpliced(at, 1) };
+    }
+    case 2:
+      return { name: `only write ${cut.index}`, cut, pieces: [cut.piece] };
+    default: {
+      const some = someOf(pieces.slice(0, at + 1), random);
+      return { name: `some writes up to ${cut.index}`, cut, pieces: some };
+    }
+  }
+}
+
+/** A random half of `pieces`, and one in eight of these torn. */
+function someOf(pieces: readonly Piece[], random: Random): Piece[] {
+  return pieces
+    .filter(() => random.below(2) === 0)
+    .flatMap((piece) => (random.below(8) === 0 ? torn(piece, random) : [piece]));
+}
+
+/** Some of the sectors of `piece`: a first part, a last part, or any. */
+function torn({ offset, bytes }: Piece, random: Random): Piece[] {
+  const sectors: Piece[] = [];
+  for (let at = offset; at < offset + bytes.length; ) {
+    const end = Math.min(at - (at % SECTOR_SIZE) + SECTOR_SIZE, offset + bytes.length);
+    sectors.push({ offset: at, bytes: bytes.subarray(at - offset, end - offset) });
+    at = end;
+  }
+  const cut = random.below(sectors.length + 1);
+  const way = random.below(3);
+  if (way === 0) return sectors.slice(0, cut);
+  if (way === 1) return sectors.slice(cut);
+  return sectors.filter(() => random.below(2) === 0);
+}
