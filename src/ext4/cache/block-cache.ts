@@ -41,7 +41,8 @@ export class Block {
   /** The handle that saved its bytes for a rollback last. The journal's. */
   savedBy = 0;
   seal: Seal | undefined;
-  #verifiedAs = 0;
+  /** What `markVerified` noted. A rollback puts it back. */
+  verifiedAs = 0;
 
   constructor(number: FsBlock, bytes: Uint8Array) {
     this.number = number;
@@ -51,10 +52,10 @@ export class Block {
 
   /** True when `markVerified` was last called with the same kind and owner. */
   isVerifiedAs(kind: number, owner: number): boolean {
-    return this.#verifiedAs === kind * 0x1_0000_0000 + owner;
+    return this.verifiedAs === kind * 0x1_0000_0000 + owner;
   }
   markVerified(kind: number, owner: number): void {
-    this.#verifiedAs = kind * 0x1_0000_0000 + owner;
+    this.verifiedAs = kind * 0x1_0000_0000 + owner;
   }
 }
 

@@ -22,6 +22,8 @@ const folded = new Uint8Array(FOLDED_MAX);
 export class EntryHash {
   major = 0;
   minor = 0;
+  /** What computes them, as the root of an index says it. */
+  readonly version: number;
   readonly #isStored: boolean;
   readonly #isFolded: boolean;
   readonly #computed: DirHash;
@@ -39,8 +41,8 @@ export class EntryHash {
     this.#isStored = isStored;
     this.#isFolded = isFolded;
     const version = root === undefined ? defaultHashVersion : hashVersion(root.view);
-    const computed = isComputable(version) ? version : HashVersion.HALF_MD4;
-    this.#computed = new DirHash(computed, hashUnsigned, hashSeed);
+    this.version = isComputable(version) ? version : HashVersion.HALF_MD4;
+    this.#computed = new DirHash(this.version, hashUnsigned, hashSeed);
   }
 
   /** Hashes the entry at `at`, which is in use. */

@@ -45,6 +45,8 @@ const GROUPS_KEPT = 4;
 /** The entries of some hashes, sorted by position. */
 interface Group {
   readonly directory: Directory;
+  /** The version of the directory that it was made from. */
+  readonly version: number;
   /** The hashes that it is about, from an even one up to an even one. */
   readonly from: number;
   readonly end: number;
@@ -68,7 +70,11 @@ class GroupCache {
 
   find(directory: Directory, hash: number): Group | undefined {
     return this.#groups.find(
-      (group) => group?.directory === directory && group.from <= hash && hash < group.end,
+      (group) =>
+        group?.directory === directory &&
+        group.version === directory.version &&
+        group.from <= hash &&
+        hash < group.end,
     );
   }
   keep(group: Group): void {
@@ -261,7 +267,8 @@ class Collector {
       fill(entries, order, hi, first, next);
       first = next;
     }
-    return { directory: this.#directory, from, end, count, entries };
+    const { version } = this.#directory;
+    return { directory: this.#directory, version, from, end, count, entries };
   }
 
   #push(major: number, minor: number, part: number, at: number): void {

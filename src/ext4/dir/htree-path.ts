@@ -3,6 +3,7 @@
  * next. Every hash leads to exactly one block; the blocks of a continuation follow it.
  */
 import type { FileBlock } from "../../base/numbers.ts";
+import type { Block } from "../cache/block-cache.ts";
 import {
   checkHtreeRange,
   HASH_END,
@@ -13,7 +14,11 @@ import {
 } from "../format/htree.ts";
 import type { Directory } from "./contents.ts";
 
-interface Step {
+/** One node on the way, and the entry of it that was followed. */
+export interface Step {
+  readonly block: Block;
+  /** Where the entries of the node begin. */
+  readonly entriesAt: number;
   readonly node: HtreeNode;
   index: number;
   /** The hashes that the node covers. */
@@ -31,11 +36,17 @@ export class HtreePath {
   constructor(directory: Directory, hash: number) {
     this.#directory = directory;
     const root = directory.indexRoot();
-    const node = new HtreeNode(root.view, ROOT_ENTRIES_AT);
-    this.#steps.push({ node, index: node.find(hash), key: 0, endKey: HASH_END });
+    const entriesAt = ROOT_ENTRIES_AT;
+    const node = new HtreeNode(root.view, entriesAt);
+    const index = node.find(hash);
+    this.#steps.push({ block: root, entriesAt, node, index, key: 0, endKey: HASH_END });
     this.#descend(indirectLevels(root.view), hash);
   }
 
+  /** From the root down. */
+  get steps(): readonly Step[] {
+    return this.#steps;
+  }
   /** The block of entries. */
   get block(): FileBlock {
     const { node, index } = this.#last;
@@ -78,9 +89,10 @@ export class HtreePath {
       const key = keyOf(above);
       const endKey = endKeyOf(above);
       const block = directory.indexNode(above.node.block(above.index));
-      const node = new HtreeNode(block.view, NODE_ENTRIES_AT);
+      const entriesAt = NODE_ENTRIES_AT;
+      const node = new HtreeNode(block.view, entriesAt);
       checkHtreeRange(node, key, endKey, { inode: directory.number, block: block.number });
-      this.#steps.push({ node, index: node.find(hash), key, endKey });
+      this.#steps.push({ block, entriesAt, node, index: node.find(hash), key, endKey });
     }
     if (++this.#visited > directory.partCount) {
       throw directory.corruption("htree-block", "the index leads to a block more than once");

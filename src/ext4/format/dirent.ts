@@ -9,11 +9,12 @@
  * 16 bits wide (`ext4_dir_entry`). The hash lies behind the name, padded to 4, only where names are
  * both encrypted and compared without regard to case, and not in "." and "..".
  *
- * `checkDirents` looks at a block once; from then on the accessors trust it.
+ * `checkDirents` looks at a block once; from then on the accessors trust it. What changes entries
+ * keeps it so: the records always fill their block, and free room is zeroed.
  *
  * @see ext4/directory.rst, "Linear (Classic) Directories"; fs/ext4/ext4.h, struct ext4_dir_entry_hash
  */
-import { layout, le16, le32, u8 } from "../../base/layout.ts";
+import { layout, le16, le32, setLe16, setLe32, setU8, u8 } from "../../base/layout.ts";
 import type { InodeNumber } from "../../base/numbers.ts";
 import { CorruptionError, type Place } from "../errors.ts";
 
@@ -56,6 +57,9 @@ const REC_LEN_MAX = 0xffff;
 
 /** `file_type` → the DT_* number of dirent.h. @see include/linux/fs_types.h */
 const DT_BY_FILE_TYPE = Uint8Array.of(0, 8, 4, 2, 6, 1, 12, 10);
+/** Where the type bits of a mode, which are the DT_* number, begin. */
+export const MODE_TYPE_SHIFT = 12;
+const MODE_TYPE_MASK = 0xf;
 
 /** How the entries of one directory are stored. */
 export interface DirentFormat {
@@ -97,10 +101,20 @@ export function direntType(view: DataView, at: number, format: DirentFormat): nu
   return DT_BY_FILE_TYPE[u8(view, at, Dirent.fileType)] ?? 0;
 }
 
+/** Where ".." lies in a block that begins with "." and "..". */
+export const DOTDOT_AT = 12;
+
 /** Whether the `length` bytes of name at `from` are "." or "..". */
 export function isDotOrDotDot(bytes: Uint8Array, from: number, length: number): boolean {
   if (bytes[from] !== DOT) return false;
   return length === 1 || (length === 2 && bytes[from + 1] === DOT);
+}
+
+/** Whether the first two entries are "." and "..", the first without room behind its name. */
+export function beginsWithDots({ bytes, view }: Dirents, blockSize: number): boolean {
+  const isNamed = (at: number, length: number): boolean =>
+    direntNameLength(view, at) === length && isDotOrDotDot(bytes, at + DIRENT_HEAD_SIZE, length);
+  return isNamed(0, 1) && direntLength(view, 0, blockSize) === DOTDOT_AT && isNamed(DOTDOT_AT, 2);
 }
 
 /** Where the stored hash of the entry at `at` lies; only where `format.hasHash`. */
@@ -108,9 +122,14 @@ export function direntHashAt(view: DataView, at: number): number {
   return at + ((DIRENT_HEAD_SIZE + direntNameLength(view, at) + 3) & ~3);
 }
 
+/** Bytes that an entry with a name of `length` bytes needs, without a hash. */
+export function direntSize(length: number): number {
+  return (DIRENT_HEAD_SIZE + length + 3) & ~3;
+}
+
 /** Bytes that an entry with such a name needs. */
 function neededLength(bytes: Uint8Array, at: number, length: number, format: DirentFormat): number {
-  const named = (DIRENT_HEAD_SIZE + length + 3) & ~3;
+  const named = direntSize(length);
   const name = at + DIRENT_HEAD_SIZE;
   return format.hasHash && !isDotOrDotDot(bytes, name, length) ? named + HASH_SIZE : named;
 }
@@ -189,4 +208,156 @@ export function storedDirentChecksum(view: DataView, end: number): number {
     u8(view, end, DirentTail.reservedZero2) === 0 &&
     u8(view, end, DirentTail.reservedFt) === TAIL_FILE_TYPE;
   return isTail ? le32(view, end, DirentTail.checksum) : -1;
+}
+
+/** Bytes of the record at `at` that are in use: none of an entry whose inode is 0. */
+export function direntUsed({ bytes, view }: Dirents, at: number, format: DirentFormat): number {
+  if (direntInode(view, at) === 0) return 0;
+  return neededLength(bytes, at, direntNameLength(view, at), format);
+}
+
+/** The first record from `from` to `end` with `needed` bytes that are not in use, or -1. */
+export function findRoom(
+  dirents: Dirents,
+  from: number,
+  end: number,
+  format: DirentFormat,
+  needed: number,
+): number {
+  const { view } = dirents;
+  const { blockSize } = format;
+  let length: number;
+  for (let at = from; at < end; at += length) {
+    length = direntLength(view, at, blockSize);
+    // Most records are too short for a second entry whatever their name is.
+    if (length >= needed && length - direntUsed(dirents, at, format) >= needed) return at;
+  }
+  return -1;
+}
+
+/** What an entry says besides its name. */
+export interface DirentTarget {
+  readonly inode: InodeNumber;
+  /** The mode of that inode, of which the type is stored. */
+  readonly mode: number;
+}
+
+/**
+ * Stores an entry without a hash in the unused bytes of the record at `at`, which `findRoom` found
+ * to suffice.
+ *
+ * @returns where it lies.
+ */
+export function insertDirent(
+  dirents: Dirents,
+  at: number,
+  format: DirentFormat,
+  name: Uint8Array,
+  target: DirentTarget,
+): number {
+  const { bytes, view } = dirents;
+  const { blockSize } = format;
+  const used = direntUsed(dirents, at, format);
+  const length = direntLength(view, at, blockSize);
+  const to = at + used;
+  if (used > 0) setDirentLength(view, at, used, blockSize);
+  bytes.fill(0, to, to + direntSize(name.length));
+  setDirentLength(view, to, length - used, blockSize);
+  setU8(view, to, Dirent.nameLen, name.length);
+  bytes.set(name, to + DIRENT_HEAD_SIZE);
+  setDirentTarget(view, to, format, target);
+  return to;
+}
+
+/** Lets the entry at `at` name another inode. */
+export function setDirentTarget(
+  view: DataView,
+  at: number,
+  format: DirentFormat,
+  { inode, mode }: DirentTarget,
+): void {
+  setLe32(view, at, Dirent.inode, inode);
+  const type = (mode >>> MODE_TYPE_SHIFT) & MODE_TYPE_MASK;
+  if (format.hasFileType) setU8(view, at, Dirent.fileType, DT_BY_FILE_TYPE.indexOf(type));
+}
+
+/**
+ * Takes the entry at `at` out: the record before it takes its bytes, or, if it is the first one from
+ * `from` on, it stays as free room.
+ *
+ * @returns bytes that are free in one piece now.
+ */
+export function eraseDirent(
+  dirents: Dirents,
+  from: number,
+  at: number,
+  format: DirentFormat,
+): number {
+  const { bytes, view } = dirents;
+  const { blockSize } = format;
+  const length = direntLength(view, at, blockSize);
+  bytes.fill(0, at, at + length);
+  if (at === from) {
+    setDirentLength(view, at, length, blockSize);
+    return length;
+  }
+  let previous = from;
+  let previousLength = direntLength(view, previous, blockSize);
+  while (previous + previousLength < at) {
+    previous += previousLength;
+    previousLength = direntLength(view, previous, blockSize);
+  }
+  setDirentLength(view, previous, previousLength + length, blockSize);
+  return previousLength + length - direntUsed(dirents, previous, format);
+}
+
+/** Lets the record at `at` be `length` bytes long. */
+export function setDirentLength(
+  view: DataView,
+  at: number,
+  length: number,
+  blockSize: number,
+): void {
+  const isWide = length === blockSize && blockSize === BLOCK_SIZE_WIDE;
+  setLe16(view, at, Dirent.recLen, isWide ? REC_LEN_MAX : length);
+}
+
+/** Turns the bytes from `from` to `end` into one record of free room. */
+export function clearDirents(
+  { bytes, view }: Dirents,
+  from: number,
+  end: number,
+  blockSize: number,
+): void {
+  bytes.fill(0, from, end);
+  setDirentLength(view, from, end - from, blockSize);
+}
+
+/** Makes "." and ".." the only entries of a block; the second reaches to `end`. */
+export function setDots(
+  { bytes, view }: Dirents,
+  end: number,
+  format: DirentFormat,
+  self: DirentTarget,
+  parent: InodeNumber,
+): void {
+  bytes.fill(0, 0, end);
+  setDirentLength(view, 0, DOTDOT_AT, format.blockSize);
+  setU8(view, 0, Dirent.nameLen, 1);
+  bytes[DIRENT_HEAD_SIZE] = DOT;
+  setDirentTarget(view, 0, format, self);
+  const name = DOTDOT_AT + DIRENT_HEAD_SIZE;
+  setDirentLength(view, DOTDOT_AT, end - DOTDOT_AT, format.blockSize);
+  setU8(view, DOTDOT_AT, Dirent.nameLen, 2);
+  bytes.fill(DOT, name, name + 2);
+  setDirentTarget(view, DOTDOT_AT, format, { inode: parent, mode: self.mode });
+}
+
+/** Writes the tail that begins at `end`, with its checksum. */
+export function setDirentTail(view: DataView, end: number, checksum: number): void {
+  setLe32(view, end, DirentTail.reservedZero1, 0);
+  setLe16(view, end, DirentTail.recLen, TAIL_SIZE);
+  setU8(view, end, DirentTail.reservedZero2, 0);
+  setU8(view, end, DirentTail.reservedFt, TAIL_FILE_TYPE);
+  setLe32(view, end, DirentTail.checksum, checksum);
 }

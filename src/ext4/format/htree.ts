@@ -12,10 +12,17 @@
  *
  * @see ext4/directory.rst, "Hash Tree Directories"
  */
-import { layout, le16, le32, u8 } from "../../base/layout.ts";
+import { layout, le16, le32, setLe16, setLe32, setU8, u8 } from "../../base/layout.ts";
 import type { FileBlock } from "../../base/numbers.ts";
 import { CorruptionError, type Place } from "../errors.ts";
-import { Dirent, direntInode, direntLength, isDotOrDotDot } from "./dirent.ts";
+import {
+  beginsWithDots,
+  Dirent,
+  DOTDOT_AT,
+  direntInode,
+  direntLength,
+  setDirentLength,
+} from "./dirent.ts";
 import { HashVersion, isComputable } from "./dirhash.ts";
 
 // biome-ignore format: a table
@@ -49,11 +56,12 @@ export const NODE_ENTRIES_AT = 0x8;
 const ENTRY_SIZE = 8;
 const TAIL_SIZE = 8;
 const INFO_LENGTH = 8;
-const DOT_REC_LEN = 12;
 /** The other flag bits may be set and mean nothing to us. @see lib/ext2fs/ext2_fs.h */
 const FLAG_INCOMPAT = 1;
 /** The upper bits of a block number are reserved. @see fs/ext4/namei.c, dx_get_block */
 const BLOCK_MASK = 0x0fff_ffff;
+/** Blocks that a directory with an index may have. */
+export const HTREE_BLOCKS_MAX = BLOCK_MASK + 1;
 const LEVELS_MAX = 1;
 const LEVELS_MAX_LARGEDIR = 2;
 /** No hash is this great. */
@@ -114,6 +122,10 @@ export function hashVersion(root: DataView): number {
 export function indirectLevels(root: DataView): number {
   return u8(root, 0, HtreeRootLayout.indirectLevels);
 }
+/** The most levels of nodes below the root. */
+export function levelsMax(hasLargeDir: boolean): number {
+  return hasLargeDir ? LEVELS_MAX_LARGEDIR : LEVELS_MAX;
+}
 
 /**
  * Checks the root before anything in it is believed.
@@ -135,22 +147,17 @@ export function checkHtreeRoot(view: DataView, bounds: HtreeBounds, place: Place
   const flags = u8(view, 0, R.unusedFlags);
   if ((flags & FLAG_INCOMPAT) !== 0) refuse(`flags 0x${flags.toString(16)}`);
   const levels = indirectLevels(view);
-  if (levels > (bounds.hasLargeDir ? LEVELS_MAX_LARGEDIR : LEVELS_MAX)) {
+  if (levels > levelsMax(bounds.hasLargeDir)) {
     throw new CorruptionError("htree-depth", place, `${levels} levels below the root`);
   }
   checkEntries(view, ROOT_ENTRIES_AT, bounds, place);
 }
 
 function checkDots(view: DataView, bounds: HtreeBounds, place: Place): void {
-  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
   const dotdot = HtreeRootLayout.dotdotInode;
   const ok =
-    direntLength(view, 0, bounds.blockSize) === DOT_REC_LEN &&
-    u8(view, 0, HtreeRootLayout.dotNameLen) === 1 &&
-    isDotOrDotDot(bytes, HtreeRootLayout.dotName, 1) &&
-    direntLength(view, dotdot, bounds.blockSize) === bounds.blockSize - DOT_REC_LEN &&
-    u8(view, 0, HtreeRootLayout.dotdotNameLen) === 2 &&
-    isDotOrDotDot(bytes, HtreeRootLayout.dotdotName, 2);
+    beginsWithDots({ bytes: bytesOf(view), view }, bounds.blockSize) &&
+    direntLength(view, dotdot, bounds.blockSize) === bounds.blockSize - DOTDOT_AT;
   if (!ok) throw new CorruptionError("htree-root", place, 'does not begin with "." and ".."');
   const parent = direntInode(view, dotdot);
   if (parent === 0 || parent > bounds.inodeCount) {
@@ -174,8 +181,7 @@ export function checkHtreeNode(view: DataView, bounds: HtreeBounds, place: Place
 function checkEntries(view: DataView, at: number, bounds: HtreeBounds, place: Place): void {
   const limit = le16(view, at, CountLimit.limit);
   const count = le16(view, at, CountLimit.count);
-  const tail = bounds.hasChecksums ? TAIL_SIZE : 0;
-  const room = Math.floor((view.byteLength - at - tail) / ENTRY_SIZE);
+  const room = entriesRoom(view, at, bounds.hasChecksums);
   // The kernel makes nodes one entry smaller than they could be where dirents carry hashes.
   const roomMin = bounds.hasHashInDirent && at === NODE_ENTRIES_AT ? room - 1 : room;
   if (count === 0 || count > limit || limit > room || limit < roomMin) {
@@ -212,4 +218,105 @@ export function htreeUsedEnd(view: DataView, entriesAt: number): number {
 }
 export function htreeTailAt(view: DataView, entriesAt: number): number {
   return entriesAt + ENTRY_SIZE * le16(view, entriesAt, CountLimit.limit);
+}
+
+/** Entries that a block can hold from `entriesAt` on. */
+function entriesRoom(view: DataView, entriesAt: number, hasChecksums: boolean): number {
+  const tail = hasChecksums ? TAIL_SIZE : 0;
+  return Math.floor((view.byteLength - entriesAt - tail) / ENTRY_SIZE);
+}
+
+/** Whether the node at `entriesAt` has no room for another entry. */
+export function isHtreeFull(view: DataView, entriesAt: number): boolean {
+  return le16(view, entriesAt, CountLimit.count) >= le16(view, entriesAt, CountLimit.limit);
+}
+
+/**
+ * Makes the first block of a directory, which begins with "." and "..", the root of an index with
+ * one entry: all hashes lie in block `block`.
+ */
+export function makeHtreeRoot(
+  view: DataView,
+  version: number,
+  block: FileBlock,
+  hasChecksums: boolean,
+): void {
+  const R = HtreeRootLayout;
+  const blockSize = view.byteLength;
+  bytesOf(view).fill(0, R.reservedZero);
+  setDirentLength(view, R.dotdotInode, blockSize - DOTDOT_AT, blockSize);
+  setU8(view, 0, R.hashVersion, version);
+  setU8(view, 0, R.infoLength, INFO_LENGTH);
+  setCounts(view, ROOT_ENTRIES_AT, 1, entriesRoom(view, ROOT_ENTRIES_AT, hasChecksums));
+  setLe32(view, ROOT_ENTRIES_AT, HtreeEntry.block, block);
+}
+
+/** Makes a zeroed block a node without entries. */
+function makeHtreeNode(view: DataView, hasChecksums: boolean): void {
+  setDirentLength(view, 0, view.byteLength, view.byteLength);
+  setCounts(view, NODE_ENTRIES_AT, 0, entriesRoom(view, NODE_ENTRIES_AT, hasChecksums));
+}
+
+/** Puts an entry in front of entry `index`, which is not the first, of a node that is not full. */
+export function insertHtreeEntry(
+  view: DataView,
+  entriesAt: number,
+  index: number,
+  hash: number,
+  block: FileBlock,
+): void {
+  const count = le16(view, entriesAt, CountLimit.count);
+  const at = entriesAt + ENTRY_SIZE * index;
+  bytesOf(view).copyWithin(at + ENTRY_SIZE, at, entriesAt + ENTRY_SIZE * count);
+  setLe32(view, at, HtreeEntry.hash, hash);
+  setLe32(view, at, HtreeEntry.block, block);
+  setLe16(view, entriesAt, CountLimit.count, count + 1);
+}
+
+/**
+ * Moves the upper half of a node's entries to `into`, a zeroed block.
+ *
+ * @returns the least hash of the entries that were moved.
+ */
+export function splitHtreeNode(view: DataView, into: DataView, hasChecksums: boolean): number {
+  const count = le16(view, NODE_ENTRIES_AT, CountLimit.count);
+  const kept = count >>> 1;
+  makeHtreeNode(into, hasChecksums);
+  const hash = le32(view, NODE_ENTRIES_AT + ENTRY_SIZE * kept, HtreeEntry.hash);
+  moveEntries(view, NODE_ENTRIES_AT, kept, into);
+  return hash;
+}
+
+/** Moves all entries of the root to `into`, a zeroed block that becomes number `block`. */
+export function deepenHtree(
+  root: DataView,
+  into: DataView,
+  block: FileBlock,
+  hasChecksums: boolean,
+): void {
+  makeHtreeNode(into, hasChecksums);
+  moveEntries(root, ROOT_ENTRIES_AT, 0, into);
+  setLe16(root, ROOT_ENTRIES_AT, CountLimit.count, 1);
+  setLe32(root, ROOT_ENTRIES_AT, HtreeEntry.block, block);
+  setU8(root, 0, HtreeRootLayout.indirectLevels, indirectLevels(root) + 1);
+}
+
+/** Moves the entries from `first` on to an empty node; the first one's hash makes room for counts. */
+function moveEntries(from: DataView, entriesAt: number, first: number, into: DataView): void {
+  const count = le16(from, entriesAt, CountLimit.count);
+  const limit = le16(into, NODE_ENTRIES_AT, CountLimit.limit);
+  const start = entriesAt + ENTRY_SIZE * first;
+  const end = entriesAt + ENTRY_SIZE * count;
+  bytesOf(into).set(bytesOf(from).subarray(start, end), NODE_ENTRIES_AT);
+  setCounts(into, NODE_ENTRIES_AT, count - first, limit);
+  setLe16(from, entriesAt, CountLimit.count, first);
+}
+
+function setCounts(view: DataView, entriesAt: number, count: number, limit: number): void {
+  setLe16(view, entriesAt, CountLimit.limit, limit);
+  setLe16(view, entriesAt, CountLimit.count, count);
+}
+
+function bytesOf(view: DataView): Uint8Array {
+  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 }

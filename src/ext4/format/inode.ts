@@ -360,6 +360,15 @@ export class Inode {
     this.#setTime(InodeLayout.crtime, InodeLayout.crtimeExtra, time);
   }
 
+  /** Moves `i_version` on, which tells NFS servers of a change that timestamps may be too coarse for. */
+  advanceVersion(): void {
+    const low = (le32(this.raw, 0, InodeLayout.version) + 1) >>> 0;
+    setLe32(this.raw, 0, InodeLayout.version, low);
+    if (low > 0 || !this.#holds(InodeLayout.versionHi, 4)) return;
+    const high = le32(this.raw, 0, InodeLayout.versionHi);
+    setLe32(this.raw, 0, InodeLayout.versionHi, (high + 1) >>> 0);
+  }
+
   /**
    * When the inode was freed, in seconds. While it is on the orphan list: the next inode there.
    */

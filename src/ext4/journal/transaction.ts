@@ -68,6 +68,15 @@ export interface CommitTarget {
   checkpoint(): void;
 }
 
+/** What a block was before a handle changed it. */
+interface SavedBlock {
+  readonly block: Block;
+  readonly bytes: Uint8Array;
+  readonly wasChanged: boolean;
+  readonly seal: Seal | undefined;
+  readonly verifiedAs: number;
+}
+
 /** One operation's right to change metadata. */
 export class Tx {
   /** The time of the operation: what its timestamps are set to. */
@@ -75,7 +84,7 @@ export class Tx {
   readonly transaction: Transaction;
   readonly #owner: Transactions;
   readonly #id: number;
-  readonly #saved: [Block, Uint8Array, boolean][] = [];
+  readonly #saved: SavedBlock[] = [];
   readonly #savedInodes: [Inode, Uint8Array, boolean, number][] = [];
   readonly #created: Block[] = [];
   readonly #forgotten: FsBlock[] = [];
@@ -91,16 +100,18 @@ export class Tx {
   /**
    * Announces a change of the bytes of `block`; to be called before the first.
    *
-   * @param seal brings its checksum up to date before it is written; kept until another replaces it.
+   * @param newSeal brings its checksum up to date before it is written; kept until another replaces it.
    * @returns `block`.
    */
-  modify(block: Block, seal?: Seal): Block {
+  modify(block: Block, newSeal?: Seal): Block {
     if (block.savedBy !== this.#id) {
       block.savedBy = this.#id;
-      this.#saved.push([block, this.#owner.save(block.bytes), block.isChanged]);
+      const { isChanged: wasChanged, seal, verifiedAs } = block;
+      const bytes = this.#owner.save(block.bytes);
+      this.#saved.push({ block, bytes, wasChanged, seal, verifiedAs });
       if (!block.isChanged) this.#take(block);
     }
-    if (seal !== undefined) block.seal = seal;
+    if (newSeal !== undefined) block.seal = newSeal;
     return block;
   }
 
@@ -168,7 +179,7 @@ export class Tx {
       this.#owner.blocks.drop(number);
       this.transaction.revoked.add(number);
     }
-    for (const [, bytes] of this.#saved) this.#owner.recycle(bytes);
+    for (const { bytes } of this.#saved) this.#owner.recycle(bytes);
   }
 
   /** The operation failed: everything becomes what it was before. The journal's. */
@@ -178,8 +189,10 @@ export class Tx {
       this.transaction.blocks.delete(block.number);
       this.#owner.blocks.drop(block.number);
     }
-    for (const [block, bytes, wasChanged] of this.#saved) {
+    for (const { block, bytes, wasChanged, seal, verifiedAs } of this.#saved) {
       block.bytes.set(bytes);
+      block.seal = seal;
+      block.verifiedAs = verifiedAs;
       this.#owner.recycle(bytes);
       block.savedBy = 0;
       if (wasChanged) continue;
