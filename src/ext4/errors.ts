@@ -40,7 +40,7 @@ export const CORRUPTION_RULES = [
   "dirent-length", "dirent-name", "dirent-inode", "dirent-checksum",
   "htree-root", "htree-count", "htree-order", "htree-depth", "htree-block", "htree-checksum",
   "xattr-magic", "xattr-entry", "xattr-value", "xattr-checksum", "xattr-inode", "acl",
-  "bitmap-checksum", "bitmap-count", "bitmap-system", "bitmap-free", "block-system",
+  "quota", "bitmap-checksum", "bitmap-count", "bitmap-system", "bitmap-free", "block-system",
   "mmp-magic", "mmp-checksum",
   "orphan-file", "orphan-magic", "orphan-checksum", "orphan-inode",
   "journal-superblock", "journal-checksum", "journal-sequence", "journal-block", "fast-commit",

@@ -32,6 +32,7 @@ import { Transactions } from "./journal/transaction.ts";
 import { MountProtection } from "./mount-protection.ts";
 import { XattrHints } from "./ops/xattr-hints.ts";
 import { Orphans } from "./orphans.ts";
+import { QUOTA_CREDITS, Quotas } from "./quota/quotas.ts";
 import { SuperblockEditor } from "./superblock-editor.ts";
 
 export interface WriteOptions extends OpenOptions, TimesOptions {
@@ -140,6 +141,7 @@ function openAlone(
       onFreeClusters: options.discard === true ? (run) => discardClusters(fs, run) : () => {},
     }),
     xattrHints: new XattrHints(),
+    quotas: quotasOf(fs, transactions, superblock.view),
     now,
     random,
     mayUseReserve: true,
@@ -207,6 +209,17 @@ function recovered(
  * Says in the superblock that the filesystem is in use. That must be on the device before anything
  * is in the journal: nobody looks into the journal of a filesystem that needs no recovery.
  */
+/** The quotas of `fs`, which from now on are charged with every operation. */
+function quotasOf(
+  fs: Filesystem,
+  transactions: Transactions,
+  superblock: DataView,
+): Quotas | undefined {
+  const quotas = Quotas.of(fs, superblock);
+  if (quotas !== undefined) transactions.beforeFinish((tx) => quotas.settle(tx), QUOTA_CREDITS);
+  return quotas;
+}
+
 function markMounted(fs: Filesystem): void {
   const { superblock, transactions, journal, orphans } = fs.writer;
   fs.transact(SUPERBLOCK_CREDITS, (tx) => {

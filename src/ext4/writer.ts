@@ -10,6 +10,7 @@ import type { Transactions } from "./journal/transaction.ts";
 import type { MountProtection } from "./mount-protection.ts";
 import type { XattrHints } from "./ops/xattr-hints.ts";
 import type { Orphans } from "./orphans.ts";
+import type { Quotas } from "./quota/quotas.ts";
 import type { SuperblockEditor } from "./superblock-editor.ts";
 
 export interface Writer {
@@ -30,6 +31,8 @@ export interface Writer {
   /** With the MMP feature. */
   readonly protection: MountProtection | undefined;
   readonly xattrHints: XattrHints;
+  /** With the quota feature. */
+  readonly quotas: Quotas | undefined;
   /** The clock that timestamps come from. */
   readonly now: () => Timestamp;
   /** A number from 0 up to, not including, 1: for generations, hash seeds and placement. */

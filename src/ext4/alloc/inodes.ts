@@ -101,6 +101,7 @@ export function freeInode(fs: Filesystem, tx: Tx, inode: Inode): void {
   const { inodesPerGroup } = fs.superblock;
   const { inodes, windows } = fs.writer.allocator;
   tx.edit(inode).deletionTime = tx.now.seconds % 0x1_0000_0000;
+  tx.noteFreed(inode);
   windows.discard(inode.number);
   const index = inode.number - 1;
   const group = Math.floor(index / inodesPerGroup) as GroupIndex;

@@ -170,21 +170,22 @@ export class Inode {
       );
     }
 
-    this.#uid = le16(raw, 0, I.uid) + le16(raw, 0, I.uidHigh) * 0x1_0000;
-    this.#gid = le16(raw, 0, I.gid) + le16(raw, 0, I.gidHigh) * 0x1_0000;
+    const usage = parseUsage(raw, superblock);
+    this.#uid = usage.uid;
+    this.#gid = usage.gid;
+    this.#projectId = usage.projectId;
+    this.#blocks512 = usage.blocks512;
     this.#flags = le32(raw, 0, I.flags);
     const sizeHigh = this.#hasWideSize ? le32(raw, 0, I.sizeHigh) : 0;
     this.#sizeBytes = join32(sizeHigh, le32(raw, 0, I.sizeLo));
     if (!Number.isSafeInteger(this.#sizeBytes)) {
       throw new CorruptionError("inode-size", { inode: number }, `size is ${this.#sizeBytes}`);
     }
-    this.#blocks512 = this.#parseBlocks512();
     const wideBlocks = superblock.hasIncompat(Incompat["64BIT"]);
     this.#xattrBlock = join32(
       wideBlocks ? le16(raw, 0, I.fileAclHigh) : 0,
       le32(raw, 0, I.fileAclLo),
     ) as FsBlock;
-    this.#projectId = this.#hasProjectId ? le32(raw, 0, I.projid) : PROJECT_DEFAULT;
   }
 
   get generation(): number {
@@ -327,7 +328,7 @@ export class Inode {
     return this.isRegular || this.#superblock.hasIncompat(Incompat.LARGEDIR);
   }
   get #hasProjectId(): boolean {
-    return this.#superblock.hasRoCompat(RoCompat.PROJECT) && this.#holds(InodeLayout.projid, 4);
+    return hasProjectId(this.raw, this.#superblock);
   }
 
   get accessedAt(): Timestamp {
@@ -466,16 +467,6 @@ export class Inode {
     setLe32(this.raw, 0, extraAt, nanoseconds * 2 ** EPOCH_BITS + epoch);
   }
 
-  #parseBlocks512(): number {
-    const superblock = this.#superblock;
-    const low = le32(this.raw, 0, InodeLayout.blocksLo);
-    if (!superblock.hasRoCompat(RoCompat.HUGE_FILE)) return low;
-    const count = join32(le16(this.raw, 0, InodeLayout.blocksHigh), low);
-    return this.hasFlag(InodeFlags.HUGE_FILE)
-      ? count * (superblock.blockSize / SECTOR_SIZE)
-      : count;
-  }
-
   #verifyChecksum(checksums: Checksums): void {
     const stored = storedChecksum(this.raw);
     const found = computeInodeChecksum(this.raw, this.checksumSeed, checksums);
@@ -487,6 +478,42 @@ export class Inode {
       );
     }
   }
+}
+
+/** Whom an inode belongs to and what it takes: what quotas count. */
+export interface Usage {
+  readonly uid: number;
+  readonly gid: number;
+  readonly projectId: number;
+  /** Blocks in use, in units of 512 bytes. */
+  readonly blocks512: number;
+}
+
+/** Parses the usage of the on-disk inode that `raw` holds. */
+export function parseUsage(raw: DataView, superblock: Superblock): Usage {
+  const I = InodeLayout;
+  return {
+    uid: le16(raw, 0, I.uid) + le16(raw, 0, I.uidHigh) * 0x1_0000,
+    gid: le16(raw, 0, I.gid) + le16(raw, 0, I.gidHigh) * 0x1_0000,
+    projectId: hasProjectId(raw, superblock) ? le32(raw, 0, I.projid) : PROJECT_DEFAULT,
+    blocks512: parseBlocks512(raw, superblock),
+  };
+}
+
+function parseBlocks512(raw: DataView, superblock: Superblock): number {
+  const low = le32(raw, 0, InodeLayout.blocksLo);
+  if (!superblock.hasRoCompat(RoCompat.HUGE_FILE)) return low;
+  const count = join32(le16(raw, 0, InodeLayout.blocksHigh), low);
+  const inBlocks = (le32(raw, 0, InodeLayout.flags) & InodeFlags.HUGE_FILE) !== 0;
+  return inBlocks ? count * (superblock.blockSize / SECTOR_SIZE) : count;
+}
+
+function hasProjectId(raw: DataView, superblock: Superblock): boolean {
+  if (!superblock.hasRoCompat(RoCompat.PROJECT) || raw.byteLength <= CLASSIC_INODE_SIZE) {
+    return false;
+  }
+  const end = CLASSIC_INODE_SIZE + le16(raw, 0, InodeLayout.extraIsize);
+  return end >= InodeLayout.projid + 4;
 }
 
 /** Whether an inode has room for the upper half of its checksum. */

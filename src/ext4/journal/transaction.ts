@@ -87,6 +87,8 @@ export class Tx {
   readonly #saved: SavedBlock[] = [];
   readonly #savedInodes: [Inode, Uint8Array, boolean, number][] = [];
   readonly #created: Block[] = [];
+  readonly #createdInodes: Inode[] = [];
+  readonly #freedInodes: Inode[] = [];
   readonly #forgotten: FsBlock[] = [];
   readonly #undo: (() => void)[] = [];
 
@@ -148,13 +150,28 @@ export class Tx {
     inode.savedBy = this.#id;
     inode.changedIn = this.transaction.id;
     this.transaction.inodeBlocks.add(this.#owner.groups.locateInode(inode.number).block);
+    this.#createdInodes.push(inode);
     this.onRollback(() => this.#owner.inodes.drop(inode.number));
     return inode;
+  }
+
+  /** Says that `inode` has been freed. */
+  noteFreed(inode: Inode): void {
+    this.#freedInodes.push(inode);
   }
 
   /** The inodes that this handle has touched so far, as they were before it did. */
   get touchedInodes(): Iterable<readonly [inode: Inode, before: Uint8Array]> {
     return this.#savedInodes.map(([inode, before]) => [inode, before] as const);
+  }
+
+  /** The inodes that did not exist before this handle. */
+  get createdInodes(): readonly Inode[] {
+    return this.#createdInodes;
+  }
+  /** The inodes that do not exist after it. */
+  get freedInodes(): readonly Inode[] {
+    return this.#freedInodes;
   }
 
   /** `undo` is called, the last one first, if the operation throws. */
@@ -237,10 +254,13 @@ export class Transactions {
   #target: CommitTarget;
   readonly #now: () => Timestamp;
   readonly #onAbort: (error: unknown) => void;
+  readonly #beforeFinish: ((tx: Tx) => void)[] = [];
   readonly #beforeCommit: ((tx: Tx) => void)[] = [];
   readonly #free: Uint8Array[] = [];
   #running = new Transaction(1);
   #handles = 0;
+  /** Blocks that the hooks of `beforeFinish` may change in each handle. */
+  #hookCredits = 0;
   #current: Tx | undefined;
   readonly #whenIdle: (() => void)[] = [];
   #aborted: FsError | undefined;
@@ -268,13 +288,24 @@ export class Transactions {
   }
   /** The most blocks that a handle may ask for. */
   get creditsMax(): number {
-    return this.#target.blocksMax;
+    return this.#target.blocksMax - this.#hookCredits;
   }
 
   /** Sends all further commits to `target`. Nothing may wait to be committed. */
   useTarget(target: CommitTarget): void {
     if (this.hasChanges) throw new Error("changes were made for another target");
     this.#target = target;
+  }
+
+  /**
+   * `hook` runs at the end of every operation, in its handle: it can see what the operation did, and
+   * when it throws, that is undone.
+   *
+   * @param credits blocks that it will change at the most.
+   */
+  beforeFinish(hook: (tx: Tx) => void, credits: number): void {
+    this.#beforeFinish.push(hook);
+    this.#hookCredits += credits;
   }
 
   /** `hook` runs in a handle at the start of every commit, in the order of these calls. */
@@ -293,9 +324,13 @@ export class Transactions {
   transact<T>(credits: number, operation: (tx: Tx) => T): T {
     if (this.#aborted !== undefined) throw this.#aborted;
     if (this.#current !== undefined) throw new Error("a handle within a handle");
-    if (this.#running.size + credits > this.#target.blocksMax) this.commit();
+    if (this.#running.size + credits > this.creditsMax) this.commit();
     try {
-      return this.#run(operation);
+      return this.#run((tx) => {
+        const result = operation(tx);
+        for (const hook of this.#beforeFinish) hook(tx);
+        return result;
+      });
     } finally {
       while (this.#whenIdle.length > 0) (this.#whenIdle.shift() as () => void)();
     }

@@ -11,6 +11,7 @@
  */
 import { le32, setLe32 } from "../../base/layout.ts";
 import type { FsBlock } from "../../base/numbers.ts";
+import { allocateBlocks, freeBlocks, goalFor } from "../alloc/blocks.ts";
 import { type Block, BlockKind } from "../cache/block-cache.ts";
 import type { Filesystem } from "../filesystem.ts";
 import type { Inode } from "../format/inode.ts";
@@ -26,7 +27,6 @@ import {
 } from "../format/xattr.ts";
 import type { Tx } from "../journal/transaction.ts";
 import { entriesOf, loadXattrBlock, xattrBlockAt, xattrSeal } from "./xattr-entries.ts";
-import { allocateBlocks, freeBlocks, goalFor } from "./xattr-space.ts";
 import { adjustReferences } from "./xattr-value-inode.ts";
 
 /** @see fs/ext4/xattr.h, EXT4_XATTR_REFCOUNT_MAX */
@@ -137,7 +137,7 @@ function releaseBlock(fs: Filesystem, tx: Tx, inode: Inode, block: Block): void 
   const hash = le32(block.view, 0, XattrBlockHeader.hash);
   fs.writer.xattrHints.blocks.forget(hash, block.number);
   adjustReferences(fs, tx, inode, [], entriesOf(block));
-  freeBlocks(fs, tx, block.number, fs.superblock.clusterBlocks, true);
+  freeBlocks(fs, tx, block.number, 1, true);
 }
 
 function refcountOf(block: Block): number {

@@ -1,6 +1,6 @@
 /** Space for attributes outside of the inode. */
 import { Errno } from "../../base/errno.ts";
-import type { FileBlock, FsBlock, InodeNumber } from "../../base/numbers.ts";
+import type { FileBlock } from "../../base/numbers.ts";
 import type { Block } from "../cache/block-cache.ts";
 import { FsError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
@@ -11,23 +11,6 @@ const none = (): never => {
   throw new FsError(Errno.ENOSPC, "no space outside of the inode");
 };
 
-export const goalFor = (_fs: Filesystem, _inode: Inode): FsBlock => 0 as FsBlock;
-export const allocateBlocks = (_fs: Filesystem, _tx: Tx, _request: object): { start: FsBlock } =>
-  none();
-export const freeBlocks = (
-  _fs: Filesystem,
-  _tx: Tx,
-  _start: FsBlock,
-  _count: number,
-  _isMetadata: boolean,
-): void => none();
-export const allocateInode = (
-  _fs: Filesystem,
-  _tx: Tx,
-  _parent: Inode,
-  _isDirectory: boolean,
-): InodeNumber => none();
-export const freeInode = (_fs: Filesystem, _tx: Tx, _inode: Inode): void => none();
 export const createFileBlock = (
   _fs: Filesystem,
   _tx: Tx,

@@ -190,7 +190,7 @@ function replace(
   inBlock: readonly XattrEntry[],
 ): void {
   tx.edit(inode);
-  account(fs, inode, [...before.inside, ...before.inBlock], [...inside, ...inBlock]);
+  account(fs, tx, inode, [...before.inside, ...before.inBlock], [...inside, ...inBlock]);
   if (isChanged(before.inBlock, inBlock)) storeBlockXattrs(fs, tx, inode, inBlock);
   if (isChanged(before.inside, inside)) {
     adjustReferences(fs, tx, inode, inside, before.inside);
@@ -201,6 +201,7 @@ function replace(
 /** Counts values in inodes of their own among the blocks of `inode`, as if it alone had them. */
 function account(
   fs: Filesystem,
+  tx: Tx,
   inode: Inode,
   before: readonly XattrEntry[],
   after: readonly XattrEntry[],
@@ -209,10 +210,12 @@ function account(
     if (entry.valueInode === 0 || after.includes(entry) || isLustreValue(fs, inode, entry))
       continue;
     inode.blocks512 -= blocks512OfValue(fs, entry.valueSize);
+    fs.writer.quotas?.noteValueInodes(tx, inode, -1);
   }
   for (const entry of after) {
     if (entry.valueInode === 0 || before.includes(entry)) continue;
     inode.blocks512 += blocks512OfValue(fs, entry.valueSize);
+    fs.writer.quotas?.noteValueInodes(tx, inode, 1);
   }
 }
 

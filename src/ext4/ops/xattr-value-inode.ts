@@ -15,19 +15,14 @@
  */
 import { le32, setLe32 } from "../../base/layout.ts";
 import { type FileBlock, type InodeNumber, join32 } from "../../base/numbers.ts";
+import { allocateInode, freeInode } from "../alloc/inodes.ts";
 import { CorruptionError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
 import { FileType, Inode, InodeFlags, InodeLayout, wantedExtraSize } from "../format/inode.ts";
 import type { XattrEntry } from "../format/xattr.ts";
 import type { Tx } from "../journal/transaction.ts";
 import { readFileBlock } from "../map/iomap.ts";
-import {
-  allocateInode,
-  createFileBlock,
-  freeFileBlocks,
-  freeInode,
-  initBlockMap,
-} from "./xattr-space.ts";
+import { createFileBlock, freeFileBlocks, initBlockMap } from "./xattr-space.ts";
 
 const SECTOR_SIZE = 512;
 const MODE = FileType.REGULAR | 0o600;
@@ -153,7 +148,6 @@ function freeValueInode(fs: Filesystem, tx: Tx, inode: Inode): void {
   setReferences(inode, 0);
   inode.sizeBytes = 0;
   inode.linkCount = 0;
-  inode.deletionTime = tx.now.seconds % 0x1_0000_0000;
   freeInode(fs, tx, inode);
 }
 
