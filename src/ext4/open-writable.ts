@@ -34,6 +34,7 @@ import { XattrHints } from "./ops/xattr-hints.ts";
 import { Orphans } from "./orphans.ts";
 import { QUOTA_CREDITS, Quotas } from "./quota/quotas.ts";
 import { SuperblockEditor } from "./superblock-editor.ts";
+import type { InvalidateMappings } from "./writer.ts";
 
 export interface WriteOptions extends OpenOptions, TimesOptions {
   /** The external journal, when the image has one. */
@@ -54,6 +55,8 @@ export interface WriteOptions extends OpenOptions, TimesOptions {
   readonly errors?: ErrorsBehaviour | undefined;
   /** Told that the policy on errors asks for the end of the program. */
   readonly onPanic?: (error: CorruptionError) => void;
+  /** @see InvalidateMappings */
+  readonly invalidateMappings?: InvalidateMappings;
   /** Told when the filesystem has become read-only because it could not be written. */
   readonly onAbort?: (error: unknown) => void;
   /** Told of damage that was found and stays where it is, while the operation went on without. */
@@ -144,6 +147,7 @@ function openAlone(
     quotas: quotasOf(fs, transactions, superblock.view),
     now,
     random,
+    invalidateMappings: options.invalidateMappings ?? (() => {}),
     mayUseReserve: true,
   });
   if (hasKnownErrors(superblock.view)) {

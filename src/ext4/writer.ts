@@ -1,5 +1,6 @@
 /** What a filesystem has besides its readers' parts once it may be changed. */
 import type { WritableDevice } from "../base/block-device.ts";
+import type { InodeNumber } from "../base/numbers.ts";
 import type { Allocator } from "./alloc/allocator.ts";
 import type { ErrorPolicy } from "./error-policy.ts";
 import type { Timestamp } from "./format/inode.ts";
@@ -12,6 +13,12 @@ import type { XattrHints } from "./ops/xattr-hints.ts";
 import type { Orphans } from "./orphans.ts";
 import type { Quotas } from "./quota/quotas.ts";
 import type { SuperblockEditor } from "./superblock-editor.ts";
+
+/**
+ * Told before the file bytes from `from` up to `end` of `inode` get another place on the device, or
+ * none. On return nobody moves data by an older answer of `iomapForRead` or `iomapForWrite` any more.
+ */
+export type InvalidateMappings = (inode: InodeNumber, from: number, end: number) => void;
 
 export interface Writer {
   readonly device: WritableDevice;
@@ -37,6 +44,8 @@ export interface Writer {
   readonly now: () => Timestamp;
   /** A number from 0 up to, not including, 1: for generations, hash seeds and placement. */
   readonly random: () => number;
+  /** @see InvalidateMappings */
+  readonly invalidateMappings: InvalidateMappings;
   /** Whether the operation in hand may use the blocks that are reserved for root. */
   mayUseReserve: boolean;
 }

@@ -36,7 +36,7 @@ const read = (offset: number | bigint, size: number): Uint8Array =>
     u32(0), // padding
   );
 
-type Extent = Readonly<Iomap>;
+type Extent = Readonly<Omit<Iomap, "isNew">>;
 
 /** A file of `extents`, which cover it without a gap. Answers start at the byte asked for. */
 function fileOf(

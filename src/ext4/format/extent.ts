@@ -10,7 +10,7 @@
  * @see ext4/ifork.rst, "Extent Tree"
  */
 
-import { layout, le16, le32, sizeOf } from "../../base/layout.ts";
+import { layout, le16, le32, setLe16, setLe32, sizeOf } from "../../base/layout.ts";
 import type { FileBlock, FsBlock } from "../../base/numbers.ts";
 import { join32 } from "../../base/numbers.ts";
 import { CorruptionError, type Place } from "../errors.ts";
@@ -37,6 +37,7 @@ export const ExtentIndex = layout("ext4_extent_idx", 12, {
   block:  [0x0, "le32"],
   leafLo: [0x4, "le32"],
   leafHi: [0x8, "le16"],
+  unused: [0xa, "le16"],
 });
 
 // biome-ignore format: a table
@@ -49,21 +50,37 @@ export const EXT_MAGIC = 0xf30a;
 export const EXT_DEPTH_MAX = 5;
 /** The longest written extent; longer `len` values mean unwritten. */
 const INIT_MAX_LEN = 32768;
+/** The longest unwritten one: its `len` has to fit 16 bits. */
+const UNWRITTEN_MAX_LEN = INIT_MAX_LEN - 1;
 const ENTRY_SIZE = sizeOf(Extent);
 /** No file block has this number or a greater one. */
 export const FILE_BLOCK_END = 0xffff_ffff;
 
-/** A node of an extent tree, read in place. Lives as long as the bytes under it. */
+/** The longest extent of one kind, in blocks. */
+export function extentLengthMax(unwritten: boolean): number {
+  return unwritten ? UNWRITTEN_MAX_LEN : INIT_MAX_LEN;
+}
+
+/**
+ * A node of an extent tree, read and changed in place. Lives as long as the bytes under it. What
+ * changes it may be called only while a transaction has those bytes.
+ */
 export class ExtentNode {
   readonly #view: DataView;
-  readonly entryCount: number;
-  readonly depth: number;
 
   /** @param view the node's bytes, already checked by `checkExtentNode`. */
   constructor(view: DataView) {
     this.#view = view;
-    this.entryCount = le16(view, 0, ExtentHeader.entries);
-    this.depth = le16(view, 0, ExtentHeader.depth);
+  }
+
+  get entryCount(): number {
+    return le16(this.#view, 0, ExtentHeader.entries);
+  }
+  get entryMax(): number {
+    return le16(this.#view, 0, ExtentHeader.max);
+  }
+  get depth(): number {
+    return le16(this.#view, 0, ExtentHeader.depth);
   }
 
   /** The first file block of entry `index`, of a leaf and of an index node alike. */
@@ -78,6 +95,11 @@ export class ExtentNode {
   }
   isUnwritten(index: number): boolean {
     return le16(this.#view, ENTRY_SIZE * (index + 1), Extent.len) > INIT_MAX_LEN;
+  }
+
+  /** The file block after extent `index` of a leaf. */
+  end(index: number): number {
+    return this.fileBlock(index) + this.length(index);
   }
 
   /** Where extent `index` of a leaf starts on the device. */
@@ -109,6 +131,89 @@ export class ExtentNode {
     }
     return low - 1;
   }
+
+  /** Makes the bytes a node without entries, with room for `max` of them. */
+  format(depth: number, max: number): void {
+    setLe16(this.#view, 0, ExtentHeader.magic, EXT_MAGIC);
+    setLe16(this.#view, 0, ExtentHeader.entries, 0);
+    setLe16(this.#view, 0, ExtentHeader.max, max);
+    setLe16(this.#view, 0, ExtentHeader.depth, depth);
+    setLe32(this.#view, 0, ExtentHeader.generation, 0);
+  }
+
+  setFileBlock(index: number, block: number): void {
+    setLe32(this.#view, ENTRY_SIZE * (index + 1), Extent.block, block);
+  }
+
+  setLength(index: number, length: number, unwritten: boolean): void {
+    const stored = unwritten ? length + INIT_MAX_LEN : length;
+    setLe16(this.#view, ENTRY_SIZE * (index + 1), Extent.len, stored);
+  }
+
+  setStart(index: number, start: number): void {
+    const at = ENTRY_SIZE * (index + 1);
+    setLe32(this.#view, at, Extent.startLo, start % 0x1_0000_0000);
+    setLe16(this.#view, at, Extent.startHi, Math.floor(start / 0x1_0000_0000));
+  }
+
+  /** Puts an extent in front of entry `index` of a leaf that has room for it. */
+  insertExtent(
+    index: number,
+    block: number,
+    length: number,
+    start: number,
+    unwritten: boolean,
+  ): void {
+    this.#makeGap(index);
+    this.setFileBlock(index, block);
+    this.setLength(index, length, unwritten);
+    this.setStart(index, start);
+  }
+
+  /** Puts an entry in front of entry `index` of an index node that has room for it. */
+  insertChild(index: number, block: number, child: FsBlock): void {
+    this.#makeGap(index);
+    this.setFileBlock(index, block);
+    const at = ENTRY_SIZE * (index + 1);
+    setLe32(this.#view, at, ExtentIndex.leafLo, child % 0x1_0000_0000);
+    setLe16(this.#view, at, ExtentIndex.leafHi, Math.floor(child / 0x1_0000_0000));
+    setLe16(this.#view, at, ExtentIndex.unused, 0);
+  }
+
+  /** Takes entry `index` out. */
+  removeEntry(index: number): void {
+    const bytes = this.#bytes;
+    const { entryCount } = this;
+    const at = ENTRY_SIZE * (index + 1);
+    bytes.copyWithin(at, at + ENTRY_SIZE, ENTRY_SIZE * (entryCount + 1));
+    setLe16(this.#view, 0, ExtentHeader.entries, entryCount - 1);
+  }
+
+  /** Moves the entries from `index` on to the end of `other`, which has room for them. */
+  moveEntries(index: number, other: ExtentNode): void {
+    const { entryCount } = this;
+    const before = other.entryCount;
+    const moved = this.#bytes.subarray(ENTRY_SIZE * (index + 1), ENTRY_SIZE * (entryCount + 1));
+    other.#bytes.set(moved, ENTRY_SIZE * (before + 1));
+    setLe16(other.#view, 0, ExtentHeader.entries, before + entryCount - index);
+    setLe16(this.#view, 0, ExtentHeader.entries, index);
+  }
+
+  #makeGap(index: number): void {
+    const { entryCount } = this;
+    const at = ENTRY_SIZE * (index + 1);
+    this.#bytes.copyWithin(at + ENTRY_SIZE, at, ENTRY_SIZE * (entryCount + 1));
+    setLe16(this.#view, 0, ExtentHeader.entries, entryCount + 1);
+  }
+
+  get #bytes(): Uint8Array {
+    return new Uint8Array(this.#view.buffer, this.#view.byteOffset, this.#view.byteLength);
+  }
+}
+
+/** Entries that a node of `byteLength` bytes has room for. */
+export function extentEntryMax(byteLength: number): number {
+  return Math.floor(byteLength / ENTRY_SIZE) - 1;
 }
 
 /** What a node has to agree with. */
@@ -141,7 +246,7 @@ export function checkExtentNode(view: DataView, bounds: ExtentNodeBounds, place:
   const entries = le16(view, 0, ExtentHeader.entries);
   const max = le16(view, 0, ExtentHeader.max);
   const depth = le16(view, 0, ExtentHeader.depth);
-  const room = Math.floor(view.byteLength / ENTRY_SIZE) - 1;
+  const room = extentEntryMax(view.byteLength);
   if (depth !== bounds.depth || depth > EXT_DEPTH_MAX) {
     throw new CorruptionError("extent-depth", place, `${depth}, not ${bounds.depth}`);
   }

@@ -14,9 +14,9 @@ import type { Filesystem } from "../filesystem.ts";
 import { type Inode, InodeLayout } from "../format/inode.ts";
 import { HOLE, type Run } from "./run.ts";
 
-const DIRECT_COUNT = 12;
-const POINTER_SIZE = 4;
-const LEVELS = 3;
+export const DIRECT_COUNT = 12;
+export const POINTER_SIZE = 4;
+export const LEVELS = 3;
 
 /** Answers where `fileBlock` of a file with a block map lies, and how far that goes on. */
 export function findMappedRun(fs: Filesystem, inode: Inode, fileBlock: FileBlock, run: Run): Run {
@@ -59,7 +59,7 @@ function descend(
   let within = index;
   let each = span;
   while (pointer !== 0) {
-    const view = fs.blocks.get(checked(fs, inode, pointer)).view;
+    const view = fs.blocks.get(checkedPointer(fs, inode, pointer)).view;
     const entry = Math.floor(within / each);
     if (each === 1) return scan(fs, inode, view, 0, entry, perBlock, 1, run);
     pointer = view.getUint32(POINTER_SIZE * entry, true);
@@ -102,13 +102,14 @@ function scan(
   run.count = count * each;
   run.fsBlock = HOLE;
   if (first !== 0) {
-    run.fsBlock = checked(fs, inode, first);
-    checked(fs, inode, first + count - 1);
+    run.fsBlock = checkedPointer(fs, inode, first);
+    checkedPointer(fs, inode, first + count - 1);
   }
   return run;
 }
 
-function checked(fs: Filesystem, inode: Inode, block: number): FsBlock {
+/** `block` as the file's own. @throws CorruptionError `block-range` when it cannot be. */
+export function checkedPointer(fs: Filesystem, inode: Inode, block: number): FsBlock {
   const { firstDataBlock, blockCount } = fs.superblock;
   if (block > firstDataBlock && block < blockCount) return block as FsBlock;
   throw new CorruptionError(

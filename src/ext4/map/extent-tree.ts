@@ -1,6 +1,7 @@
 /**
  * Searches extent trees. Every node is checked before it is believed: once when its block enters
- * the cache, and the root, which lies in the inode, once per inode in memory.
+ * the cache, and the root, which lies in the inode, once per inode in memory. A change
+ * (extent-editor.ts) leaves checked nodes as right as they were, and so does its rollback.
  */
 
 import { le16, le32 } from "../../base/layout.ts";
@@ -14,6 +15,7 @@ import {
   ExtentHeader,
   ExtentNode,
   ExtentTail,
+  extentEntryMax,
   extentTailOffset,
   FILE_BLOCK_END,
 } from "../format/extent.ts";
@@ -22,14 +24,11 @@ import { HOLE, type Run } from "./run.ts";
 
 const roots = new WeakMap<Inode, ExtentNode>();
 
-function rootOf(fs: Filesystem, inode: Inode): ExtentNode {
+/** The root of the tree of `inode`, checked. */
+export function extentRoot(fs: Filesystem, inode: Inode): ExtentNode {
   const known = roots.get(inode);
   if (known !== undefined) return known;
-  const view = new DataView(
-    inode.raw.buffer,
-    inode.raw.byteOffset + InodeLayout.block,
-    I_BLOCK_SIZE,
-  );
+  const view = rootView(inode);
   const depth = Math.min(le16(view, 0, ExtentHeader.depth), EXT_DEPTH_MAX);
   const bounds = boundsOf(fs, depth, 0, FILE_BLOCK_END, false);
   checkExtentNode(view, bounds, { inode: inode.number });
@@ -38,20 +37,33 @@ function rootOf(fs: Filesystem, inode: Inode): ExtentNode {
   return root;
 }
 
+/** Makes `i_block` of `inode`, which a transaction has, the root of a tree without extents. */
+export function formatExtentRoot(inode: Inode): void {
+  inode.iBlock.fill(0);
+  const view = rootView(inode);
+  const root = new ExtentNode(view);
+  root.format(0, extentEntryMax(view.byteLength));
+  roots.set(inode, root);
+}
+
+function rootView({ raw }: Inode): DataView {
+  return new DataView(raw.buffer, raw.byteOffset + InodeLayout.block, I_BLOCK_SIZE);
+}
+
 function boundsOf(fs: Filesystem, depth: number, from: number, end: number, exactStart: boolean) {
   const { firstDataBlock, blockCount } = fs.superblock;
   return { depth, from, end, exactStart, firstFsBlock: firstDataBlock + 1, endFsBlock: blockCount };
 }
 
 /** Loads and checks the node at `number`, whose parent says that it covers `from` to `end`. */
-function nodeAt(
+export function loadExtentNode(
   fs: Filesystem,
   inode: Inode,
   number: FsBlock,
   depth: number,
   from: number,
   end: number,
-): ExtentNode {
+): Block {
   const block = fs.blocks.get(number);
   if (!block.isVerifiedAs(BlockKind.EXTENTS, inode.number)) {
     checkExtentNode(block.view, boundsOf(fs, depth, from, end, true), {
@@ -63,7 +75,7 @@ function nodeAt(
   } else if (le16(block.view, 0, ExtentHeader.depth) !== depth) {
     throw new CorruptionError("extent-depth", { inode: inode.number, block: number }, "a loop");
   }
-  return new ExtentNode(block.view);
+  return block;
 }
 
 function verifyTail(fs: Filesystem, inode: Inode, block: Block): void {
@@ -85,13 +97,14 @@ function verifyTail(fs: Filesystem, inode: Inode, block: Block): void {
  * @throws CorruptionError when the tree cannot be trusted.
  */
 export function findExtentRun(fs: Filesystem, inode: Inode, fileBlock: FileBlock, run: Run): Run {
-  let node = rootOf(fs, inode);
+  let node = extentRoot(fs, inode);
   let end: number = FILE_BLOCK_END;
   for (let depth = node.depth; depth > 0; depth--) {
     const index = node.find(fileBlock);
     if (index + 1 < node.entryCount) end = node.fileBlock(index + 1);
     if (index < 0) return hole(run, fileBlock, end);
-    node = nodeAt(fs, inode, node.child(index), depth - 1, node.fileBlock(index), end);
+    const from = node.fileBlock(index);
+    node = new ExtentNode(loadExtentNode(fs, inode, node.child(index), depth - 1, from, end).view);
   }
   const index = node.find(fileBlock);
   if (index >= 0) {

@@ -9,7 +9,7 @@ import { FsError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
 import { type Inode, InodeFlags } from "../format/inode.ts";
 import { inlineData } from "./inline-data.ts";
-import { IomapType, iomapForRead, newIomap, readFileBlock } from "./iomap.ts";
+import { holdsMetadata, IomapType, iomapForRead, newIomap, readFileBlock } from "./iomap.ts";
 
 /**
  * Reads into `into` from byte `offset` of the file on.
@@ -54,10 +54,16 @@ export function readContents(
   offset: number,
   into: Uint8Array,
 ): number {
+  const { blockSize } = fs.superblock;
   const end = Math.min(inode.sizeBytes, offset + into.length);
+  const isCached = holdsMetadata(inode);
   const answer = newIomap();
   for (let at = offset; at < end; at += answer.length) {
     iomapForRead(fs, inode, at, end - at, answer);
+    if (isCached && answer.type === IomapType.MAPPED) {
+      answer.type = IomapType.INLINE;
+      answer.length = Math.min(answer.length, blockSize - (at % blockSize));
+    }
     const part = into.subarray(at - offset, Math.min(at + answer.length, end) - offset);
     if (answer.type === IomapType.MAPPED) readDevice(fs.device, answer.addr, part);
     else if (answer.type === IomapType.INLINE) readInline(fs, inode, at, part);
@@ -66,7 +72,7 @@ export function readContents(
   return Math.max(0, end - offset);
 }
 
-/** Bytes that are not on the device as such: in the inode, or in the replayed journal. */
+/** Bytes that are not on the device as such: in the inode, the block cache, the replayed journal. */
 function readInline(fs: Filesystem, inode: Inode, offset: number, into: Uint8Array): void {
   if (inode.hasFlag(InodeFlags.INLINE_DATA)) {
     const data = inlineData(inode);

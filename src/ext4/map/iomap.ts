@@ -34,11 +34,16 @@ export interface Iomap {
   offset: number;
   /** Bytes that it holds for. */
   length: number;
+  /**
+   * The blocks have just been allocated, or were unwritten until now: whoever writes to them has to
+   * fill the first and the last one up with zeros. Only `iomapForWrite` says so.
+   */
+  isNew: boolean;
 }
 
-/** An answer to be filled in by `iomapForRead`. */
+/** An answer to be filled in by `iomapForRead` or `iomapForWrite`. */
 export function newIomap(): Iomap {
-  return { type: IomapType.HOLE, addr: -1, offset: 0, length: 0 };
+  return { type: IomapType.HOLE, addr: -1, offset: 0, length: 0, isNew: false };
 }
 
 const run = newRun();
@@ -54,6 +59,11 @@ export function findRun(fs: Filesystem, inode: Inode, fileBlock: FileBlock, into
   return inode.hasFlag(InodeFlags.EXTENTS)
     ? findExtentRun(fs, inode, fileBlock, into)
     : findMappedRun(fs, inode, fileBlock, into);
+}
+
+/** Whether the contents of `inode` go through the block cache and the journal. */
+export function holdsMetadata(inode: Inode): boolean {
+  return !inode.isRegular || inode.hasFlag(InodeFlags.EA_INODE);
 }
 
 /** Block `fileBlock` of the file's contents through the block cache; undefined in a hole. */
@@ -84,6 +94,7 @@ export function iomapForRead(
   const { blockSize } = fs.superblock;
   answer.offset = offset;
   answer.addr = -1;
+  answer.isNew = false;
   if (offset >= inode.sizeBytes) {
     answer.type = IomapType.HOLE;
     answer.length = length;

@@ -45,7 +45,7 @@ function storedTarget(fs: Filesystem, inode: Inode): Uint8Array {
   const wrongLength = (): CorruptionError =>
     new CorruptionError("symlink-length", { inode: inode.number }, `size is ${sizeBytes}`);
   if (inode.hasFlag(InodeFlags.INLINE_DATA)) return inlineData(inode);
-  if (isFast(fs, inode)) {
+  if (isFastSymlink(fs, inode)) {
     if (sizeBytes >= I_BLOCK_SIZE) throw wrongLength();
     return inode.iBlock.subarray(0, sizeBytes);
   }
@@ -55,7 +55,7 @@ function storedTarget(fs: Filesystem, inode: Inode): Uint8Array {
 }
 
 /** A link without blocks of its own (an xattr block does not count) has its target in the inode. */
-function isFast(fs: Filesystem, inode: Inode): boolean {
+export function isFastSymlink(fs: Filesystem, inode: Inode): boolean {
   const { blockSize, clusterBlocks } = fs.superblock;
   const forXattrs = inode.xattrBlock === 0 ? 0 : (blockSize * clusterBlocks) / SECTOR_SIZE;
   return inode.blocks512 - forXattrs === 0;

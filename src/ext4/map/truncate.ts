@@ -1,0 +1,75 @@
+/**
+ * Sets the size of a file. What a smaller size leaves over is freed from the end, in as many handles
+ * as it takes; if one is not enough the inode is on the orphan list meanwhile, so that a mount after
+ * a crash frees the rest.
+ *
+ * @see fs/ext4/inode.c, ext4_setattr and ext4_truncate
+ */
+import { Errno } from "../../base/errno.ts";
+import type { FileBlock, InodeNumber } from "../../base/numbers.ts";
+import { discardPreallocation } from "../alloc/blocks.ts";
+import { FsError } from "../errors.ts";
+import type { Filesystem } from "../filesystem.ts";
+import { FILE_BLOCK_END } from "../format/extent.ts";
+import type { Inode } from "../format/inode.ts";
+import { Budget, STEP_CREDITS } from "./budget.ts";
+import { freeInSteps, freeRuns, hasBlockMap } from "./change.ts";
+import { maxFileSize, setFileSize, touch } from "./size.ts";
+import { refuseUnwritable, SIZE_CREDITS, zeroTail } from "./write.ts";
+
+/**
+ * Makes the file `number` have `sizeBytes` bytes, new ones being zeros, and sets its times. Blocks
+ * behind the new size are freed even where the size does not change.
+ *
+ * @throws FsError EFBIG when no file can be that large; EISDIR, EINVAL, ENOKEY, EPERM.
+ */
+export function setSize(fs: Filesystem, number: InodeNumber, sizeBytes: number): void {
+  const inode = fs.inode(number);
+  refuseUnwritable(inode);
+  if (sizeBytes > maxFileSize(fs, inode)) {
+    throw new FsError(Errno.EFBIG, `inode ${number} cannot have ${sizeBytes} bytes`);
+  }
+  if (sizeBytes > inode.sizeBytes) grow(fs, inode, sizeBytes);
+  else shrink(fs, inode, sizeBytes);
+}
+
+function grow(fs: Filesystem, inode: Inode, sizeBytes: number): void {
+  fs.transact(SIZE_CREDITS, (tx) => {
+    zeroTail(fs, inode);
+    setFileSize(fs, tx, inode, sizeBytes);
+    touch(tx, inode);
+  });
+}
+
+function shrink(fs: Filesystem, inode: Inode, sizeBytes: number): void {
+  const { orphans } = fs.writer;
+  const from = firstBlockBehind(fs, sizeBytes);
+  const isOrphan = orphans.has(inode.number);
+  fs.writer.invalidateMappings(inode.number, sizeBytes, Number.MAX_SAFE_INTEGER);
+  discardPreallocation(fs, inode.number);
+  let at = FILE_BLOCK_END;
+  fs.transact(STEP_CREDITS, (tx) => {
+    setFileSize(fs, tx, inode, sizeBytes);
+    touch(tx, inode);
+    at = freeRuns(fs, tx, inode, from, FILE_BLOCK_END, new Budget(fs));
+    if (at > from) orphans.add(tx, inode);
+    zeroTail(fs, inode);
+  });
+  if (at <= from) return;
+  freeInSteps(fs, inode, from, at, (tx) => {
+    if (!isOrphan) orphans.remove(tx, inode);
+  });
+}
+
+/** Frees what a truncation that a crash interrupted has left behind the end of `inode`. */
+export function finishTruncation(fs: Filesystem, inode: Inode): void {
+  if (!hasBlockMap(fs, inode)) return;
+  zeroTail(fs, inode);
+  freeInSteps(fs, inode, firstBlockBehind(fs, inode.sizeBytes), FILE_BLOCK_END, (tx) =>
+    fs.writer.orphans.remove(tx, inode),
+  );
+}
+
+function firstBlockBehind(fs: Filesystem, sizeBytes: number): FileBlock {
+  return Math.ceil(sizeBytes / fs.superblock.blockSize) as FileBlock;
+}
