@@ -68,7 +68,8 @@ export function fitsName(wanted: WantedName, name: Uint8Array): boolean {
 
 function isSame(bytes: Uint8Array, from: number, length: number, other: Uint8Array): boolean {
   if (length !== other.length) return false;
-  for (let index = 0; index < length; index++) {
+  // Names in one directory tend to begin alike.
+  for (let index = length - 1; index >= 0; index--) {
     if (bytes[from + index] !== other[index]) return false;
   }
   return true;

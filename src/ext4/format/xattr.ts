@@ -54,6 +54,12 @@ export interface XattrKey {
   readonly name: Uint8Array;
 }
 
+/** The attribute that inline contents continue in. */
+export const INLINE_DATA: XattrKey = {
+  nameIndex: XattrIndex.SYSTEM,
+  name: Uint8Array.of(0x64, 0x61, 0x74, 0x61), // "data"
+};
+
 /** One entry, in place. */
 export interface XattrEntry extends XattrKey {
   /** The inode that holds the value, or 0. */

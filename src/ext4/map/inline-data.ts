@@ -6,20 +6,12 @@
  */
 import { CorruptionError } from "../errors.ts";
 import { I_BLOCK_SIZE, type Inode } from "../format/inode.ts";
-import { XattrIndex } from "../format/xattr.ts";
+import { compareXattrs, INLINE_DATA } from "../format/xattr.ts";
 import { inodeXattrs } from "../ops/xattr-entries.ts";
-
-/** `data`: the name, under the prefix `system.`. */
-const NAME = Uint8Array.of(0x64, 0x61, 0x74, 0x61);
 
 /** The second part of the inline contents of `inode`: empty when `i_block` holds them all. */
 export function inlineContinuation(inode: Inode): Uint8Array {
-  const entry = inodeXattrs(inode).find(
-    ({ nameIndex, name }) =>
-      nameIndex === XattrIndex.SYSTEM &&
-      name.length === NAME.length &&
-      name.every((byte, index) => byte === NAME[index]),
-  );
+  const entry = inodeXattrs(inode).find((each) => compareXattrs(each, INLINE_DATA) === 0);
   return entry?.value ?? new Uint8Array();
 }
 

@@ -18,9 +18,9 @@ import type { Inode } from "../format/inode.ts";
 import {
   compareXattrs,
   hashXattr,
+  INLINE_DATA,
   XATTR_BLOCK_HEADER_SIZE,
   type XattrEntry,
-  XattrIndex,
   type XattrKey,
   xattrEntrySize,
   xattrsSize,
@@ -130,12 +130,6 @@ export function inlineDataRoom(inode: Inode): number {
   const empty = { ...INLINE_DATA, valueInode: 0, valueSize: 0, value: NOTHING, hash: 0 };
   return roomInInode(inode) - xattrsSize([...others, empty]);
 }
-
-/** The name of the xattr that inline contents continue in, without its prefix `system.`. */
-const INLINE_DATA: XattrKey = {
-  nameIndex: XattrIndex.SYSTEM,
-  name: Uint8Array.of(0x64, 0x61, 0x74, 0x61),
-};
 
 interface Attributes {
   readonly inside: readonly XattrEntry[];
