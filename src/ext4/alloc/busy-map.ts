@@ -85,11 +85,6 @@ export class BusyMap {
     return this.#nextFree(Math.max(from, this.#firstFree));
   }
 
-  /** The length of the free run around `bit`, which is free. */
-  runAround(bit: number): number {
-    return this.#nextBusy(bit, this.length) - this.#startOfRun(bit);
-  }
-
   setBusy(bit: number, count: number): void {
     this.#apply(bit, count, true);
     if (bit <= this.#firstFree && this.#firstFree < bit + count) this.#firstFree = bit + count;
@@ -135,17 +130,6 @@ export class BusyMap {
       word = words[index] as number;
     }
     return Math.min(end, index * 32 + lowestOne(word));
-  }
-
-  #startOfRun(bit: number): number {
-    const words = this.#words;
-    let index = bit >>> 5;
-    let word = (words[index] as number) & (ALL_BUSY >>> (31 - (bit & 31)));
-    while (word === 0) {
-      if (--index < 0) return 0;
-      word = words[index] as number;
-    }
-    return index * 32 + 32 - Math.clz32(word);
   }
 }
 

@@ -197,17 +197,12 @@ export class FreeMaps {
   }
 
   #setFree(start: number, count: number): void {
-    const { perGroup } = this.#options;
+    const { perGroup, freeCount } = this.#options;
     const group = this.#groupOf(start);
-    const map = this.#loaded.get(group);
-    if (map === undefined) {
-      this.#longest.set(group, perGroup);
-      return;
-    }
-    const bit = start % perGroup;
-    map.setFree(bit, count);
-    const run = map.runAround(bit);
-    if (run > this.#longest.get(group)) this.#longest.set(group, run);
+    this.#loaded.get(group)?.setFree(start % perGroup, count);
+    // In a rollback the count does not have these yet.
+    const most = Math.min(perGroup, freeCount(group) + count);
+    if (most > this.#longest.get(group)) this.#longest.set(group, most);
   }
 
   #keepHere(group: GroupIndex, count: number): void {

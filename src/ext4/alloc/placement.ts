@@ -10,6 +10,8 @@ import { type Inode, InodeFlags } from "../format/inode.ts";
 
 /** Flex groups that are looked at for one directory. */
 const CANDIDATES_MAX = 64;
+/** Larger flex groups are looked at in parts: a directory should not cost the more for them. */
+const GROUPS_PER_FLEX_MAX = 16;
 /** A flex group is too full for a new directory when less than this share of the average is free. */
 const ROOM_SHARE = 0.75;
 
@@ -22,16 +24,16 @@ interface Room {
 
 /** The group in whose flex group a new directory below `parent` should be. */
 export function groupForDirectory(fs: Filesystem, parent: Inode): GroupIndex {
-  const { inodesPerGroup, groupsPerFlex } = fs.superblock;
-  const group = Math.floor((parent.number - 1) / inodesPerGroup);
+  const group = Math.floor((parent.number - 1) / fs.superblock.inodesPerGroup);
   const isTop = parent.number === ROOT_INODE || parent.hasFlag(InodeFlags.TOPDIR);
-  const flex = Math.floor(group / groupsPerFlex);
+  const flex = Math.floor(group / flexSize(fs));
   const found = isTop ? emptiestFlex(fs) : nearFlex(fs, flex);
-  return (found === flex && !isTop ? group : found * groupsPerFlex) as GroupIndex;
+  return (found === flex && !isTop ? group : found * flexSize(fs)) as GroupIndex;
 }
 
-const flexCount = (fs: Filesystem): number =>
-  Math.ceil(fs.superblock.groupCount / fs.superblock.groupsPerFlex);
+const flexSize = (fs: Filesystem): number =>
+  Math.min(fs.superblock.groupsPerFlex, GROUPS_PER_FLEX_MAX);
+const flexCount = (fs: Filesystem): number => Math.ceil(fs.superblock.groupCount / flexSize(fs));
 
 /** Of the flex groups with at least average room, from a random one on, the one with fewest directories. */
 function emptiestFlex(fs: Filesystem): number {
@@ -71,10 +73,10 @@ function averageRoom(fs: Filesystem): Room {
 }
 
 function roomOf(fs: Filesystem, flex: number): Room {
-  const { groupsPerFlex, groupCount } = fs.superblock;
-  const end = Math.min((flex + 1) * groupsPerFlex, groupCount);
+  const size = flexSize(fs);
+  const end = Math.min((flex + 1) * size, fs.superblock.groupCount);
   const room = { inodes: 0, clusters: 0, directories: 0 };
-  for (let group = flex * groupsPerFlex; group < end; group++) {
+  for (let group = flex * size; group < end; group++) {
     const descriptor = fs.groups.descriptor(group as GroupIndex);
     room.inodes += descriptor.freeInodes;
     room.clusters += descriptor.freeClusters;

@@ -1,11 +1,13 @@
 /**
  * The blocks that hold the filesystem's own structures: superblock copies, descriptors, bitmaps,
- * inode tables. No file may have one of them, whatever a bitmap says.
+ * inode tables, the journal. No file may have one of them, whatever a bitmap says.
  *
  * @see fs/ext4/block_validity.c
  */
-import type { FsBlock, GroupIndex } from "../../base/numbers.ts";
+import type { FileBlock, FsBlock, GroupIndex } from "../../base/numbers.ts";
 import type { Filesystem } from "../filesystem.ts";
+import { findRun } from "../map/iomap.ts";
+import { HOLE, newRun } from "../map/run.ts";
 import { inodeTableBlocks, superblockAndDescriptors } from "./groups.ts";
 
 export class SystemZone {
@@ -14,7 +16,8 @@ export class SystemZone {
   readonly #ends: number[] = [];
 
   constructor(fs: Filesystem) {
-    for (const [start, end] of systemRanges(fs).sort((a, b) => a[0] - b[0])) {
+    const ranges = [...systemRanges(fs), ...journalRanges(fs)];
+    for (const [start, end] of ranges.sort((a, b) => a[0] - b[0])) {
       const last = this.#ends.length - 1;
       const lastEnd = this.#ends[last] ?? -1;
       if (start <= lastEnd) {
@@ -68,4 +71,18 @@ function systemRanges({ superblock, groups }: Filesystem): Range[] {
     ranges.push([inodeTable, inodeTable + tableBlocks]);
   }
   return ranges.filter(([start, end]) => end > start);
+}
+
+function journalRanges(fs: Filesystem): Range[] {
+  const { journalInode, blockSize, blockCount } = fs.superblock;
+  if (journalInode === 0) return [];
+  const ranges: Range[] = [];
+  const inode = fs.internalInode(journalInode);
+  const end = Math.min(Math.ceil(inode.sizeBytes / blockSize), blockCount);
+  const run = newRun();
+  for (let block = 0; block < end; block += run.count) {
+    findRun(fs, inode, block as FileBlock, run);
+    if (run.fsBlock !== HOLE) ranges.push([run.fsBlock, run.fsBlock + run.count]);
+  }
+  return ranges;
 }

@@ -41,26 +41,32 @@ export class Windows {
   }
 
   /**
-   * Makes the window of `inode` free again, because the file wants `count` clusters now, the first
-   * of them at `goal` if that may be.
+   * Makes the window of `inode` free again, or as much of it as is needed: the file wants `count`
+   * clusters now, the first of them at `goal` if that may be.
    *
    * @returns how many clusters more should be looked for, to be held for the file.
    */
   open(inode: InodeNumber, goal: number, count: number): number {
     const growth = this.#files.get(inode);
     if (growth === undefined) return 0;
-    this.#letGo(growth);
-    if (growth.next !== goal) growth.wanted = 0;
-    else {
-      const larger = Math.max(this.#clustersMin, 2 * growth.wanted, count);
-      growth.wanted = Math.min(this.#clustersMax, larger);
+    if (growth.next !== goal) {
+      this.#letGo(growth, growth.held);
+      growth.wanted = 0;
+      return 0;
     }
+    const suffices = growth.held > count;
+    this.#letGo(growth, suffices ? count : growth.held);
+    if (suffices) return 0;
+    const larger = Math.max(this.#clustersMin, 2 * growth.wanted, count);
+    growth.wanted = Math.min(this.#clustersMax, larger);
     return growth.wanted;
   }
 
   /** Holds what is free behind the clusters up to `next` that `inode` has just been given. */
   close(inode: InodeNumber, next: number): void {
     const growth = this.#files.get(inode) ?? this.#watch(inode);
+    if (growth.held > 0 && growth.next === next) return;
+    this.#letGo(growth, growth.held);
     growth.next = next;
     if (growth.wanted === 0) return;
     const count = this.#clusters.freeFrom(next, growth.wanted);
@@ -74,23 +80,25 @@ export class Windows {
   discard(inode: InodeNumber): void {
     const growth = this.#files.get(inode);
     if (growth === undefined) return;
-    this.#letGo(growth);
+    this.#letGo(growth, growth.held);
     this.#files.delete(inode);
   }
 
   /** Gives back all windows. @returns false when there was none. */
   discardAll(): boolean {
     if (this.#heldFiles === 0) return false;
-    for (const growth of this.#files.values()) this.#letGo(growth);
+    for (const growth of this.#files.values()) this.#letGo(growth, growth.held);
     this.#files.clear();
     return true;
   }
 
-  #letGo(growth: Growth): void {
-    if (growth.held === 0) return;
-    this.#clusters.letGo({ start: growth.next, count: growth.held });
-    growth.held = 0;
-    this.#heldFiles--;
+  /** Makes the first `count` clusters of a window free. */
+  #letGo(growth: Growth, count: number): void {
+    if (count === 0) return;
+    this.#clusters.letGo({ start: growth.next, count });
+    growth.next += count;
+    growth.held -= count;
+    if (growth.held === 0) this.#heldFiles--;
   }
 
   #watch(inode: InodeNumber): Growth {
