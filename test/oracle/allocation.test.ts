@@ -25,7 +25,12 @@ import {
 } from "../../src/ext4/index.ts";
 import { type Random, randomFrom, seedOfRun } from "../support/random.ts";
 import { skipBecause, whyNoE2fsprogs } from "../support/run.ts";
-import { askDebugfs, complaintsAbout, freshImage } from "../support/writable-image.ts";
+import {
+  askDebugfs,
+  complaintsAbout,
+  freshImage,
+  freshImageOverOld,
+} from "../support/writable-image.ts";
 
 const LAYOUTS: readonly (readonly [name: string, size: string, args: readonly string[]])[] = [
   ["1 KiB blocks", "40M", ["-t", "ext4", "-b", "1024"]],
@@ -37,9 +42,16 @@ const LAYOUTS: readonly (readonly [name: string, size: string, args: readonly st
   ["no checksums", "40M", ["-t", "ext4", "-b", "1024", "-O", "^metadata_csum,^uninit_bg"]],
   ["no 64bit", "90M", ["-t", "ext4", "-b", "1024", "-O", "^64bit"]],
   ["no flex_bg", "90M", ["-t", "ext4", "-b", "1024", "-O", "^flex_bg"]],
-  ["lazy inode tables", "90M", ["-t", "ext4", "-b", "1024", "-E", "lazy_itable_init=1"]],
   ["sparse_super2", "40M", ["-t", "ext4", "-b", "1024", "-O", "sparse_super2,^resize_inode"]],
   ["ext2", "40M", ["-t", "ext2", "-b", "1024"]],
+];
+
+const OLD_DEVICE_BYTES = 64 * 1024 * 1024;
+const OLD_DEVICES: readonly (readonly [name: string, args: readonly string[]])[] = [
+  ["metadata_csum", ["-t", "ext4", "-b", "1024"]],
+  ["gdt_csum", ["-t", "ext4", "-b", "1024", "-O", "^metadata_csum,uninit_bg"]],
+  ["bigalloc", ["-t", "ext4", "-b", "1024", "-O", "bigalloc,^has_journal"]],
+  ["no flex_bg", ["-t", "ext4", "-b", "1024", "-O", "^flex_bg"]],
 ];
 
 const CREDITS = 400;
@@ -196,18 +208,23 @@ function freeBlocksSaid(image: Uint8Array): number {
 const skipped = skipBecause("allocation", whyNoE2fsprogs());
 
 describe.skipIf(skipped)("random allocation and freeing leaves nothing for e2fsck", () => {
-  test.each(LAYOUTS)("with %s", (_, size, args) => {
-    const seed = seedOfRun();
-    const image = freshImage(size, args);
-    const before = freeBlocksSaid(image);
-    const fs = openWritableFilesystem(new MemoryDevice(image), { random: () => 0.5 });
-    const run = new Run(fs, randomFrom(seed));
-    for (let step = 0; step < STEPS; step++) run.step();
-    const taken = run.blocks.reduce((sum, { count }) => sum + count, 0);
-    expect(fs.groups.countFree().clusters * fs.superblock.clusterBlocks).toBe(before - taken);
-    run.freeAll();
-    closeFilesystem(fs);
-    expect(complaintsAbout(image), `SEED=${seed}`).toBe("");
-    expect(freeBlocksSaid(image)).toBe(before);
-  });
+  test.each(LAYOUTS)("with %s", (_, size, args) => judge(freshImage(size, args)));
+
+  test.each(OLD_DEVICES)("where inode tables and bitmaps were never written, with %s", (_, args) =>
+    judge(freshImageOverOld(OLD_DEVICE_BYTES, args)),
+  );
 });
+
+function judge(image: Uint8Array): void {
+  const seed = seedOfRun();
+  const before = freeBlocksSaid(image);
+  const fs = openWritableFilesystem(new MemoryDevice(image), { random: () => 0.5 });
+  const run = new Run(fs, randomFrom(seed));
+  for (let step = 0; step < STEPS; step++) run.step();
+  const taken = run.blocks.reduce((sum, { count }) => sum + count, 0);
+  expect(fs.groups.countFree().clusters * fs.superblock.clusterBlocks).toBe(before - taken);
+  run.freeAll();
+  closeFilesystem(fs);
+  expect(complaintsAbout(image), `SEED=${seed}`).toBe("");
+  expect(freeBlocksSaid(image)).toBe(before);
+}

@@ -5,12 +5,25 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { debugfs, e2fsck, mke2fs } from "./e2fsprogs.ts";
+import { run } from "./run.ts";
 import { Scope } from "./scope.ts";
 
 /** The bytes of a filesystem that mke2fs has just made. @param size as truncate(1) takes it. */
 export function freshImage(size: string, args: readonly string[] = []): Uint8Array {
   return inFile(undefined, (file) => {
     mke2fs(file, size, args);
+    return new Uint8Array(readFileSync(file));
+  });
+}
+
+/**
+ * The same on a device of `sizeBytes` that was full of something else: what mke2fs does not write
+ * is still there, as on a disk that had a filesystem before.
+ */
+export function freshImageOverOld(sizeBytes: number, args: readonly string[]): Uint8Array {
+  const old = new Uint8Array(sizeBytes).map((_, index) => 1 + (index % 255));
+  return inFile(old, (file) => {
+    run("mke2fs", ["-q", "-F", "-E", "nodiscard,lazy_itable_init=1", ...args, file]);
     return new Uint8Array(readFileSync(file));
   });
 }
