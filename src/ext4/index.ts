@@ -24,7 +24,16 @@ export { finishTruncation, setSize } from "./map/truncate.ts";
 export { iomapForWrite, writeFile } from "./map/write.ts";
 export { mmpIntervalSeconds, mmpRefresh } from "./mount-protection.ts";
 export { closeFilesystem, openWritableFilesystem, type WriteOptions } from "./open-writable.ts";
+export {
+  setFlags,
+  setGeneration,
+  setProject,
+  USER_VISIBLE,
+  XFLAGS,
+} from "./ops/file-attributes.ts";
+export { setLabel, setUuid } from "./ops/identity.ts";
 export { readLink, sizeForStat } from "./ops/read-link.ts";
+export { ShutdownMode, shutdown } from "./ops/shutdown.ts";
 export { type FilesystemStatistics, statFilesystem } from "./ops/statfs.ts";
 export { noteAccess, noteWrite, storeTimes } from "./ops/times.ts";
 export {

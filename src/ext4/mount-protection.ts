@@ -111,10 +111,9 @@ export class MountProtection {
     this.#write(this.#sequence >= MMP_SEQ_MAX ? 1 : this.#sequence + 1);
   }
 
-  /** Says that the filesystem is not in use any more. @throws FsError EBUSY as `refresh` does. */
+  /** Says that the filesystem is not in use any more, unless somebody else has taken it. */
   release(): void {
-    this.#verifyOwn(this.#read());
-    this.#write(MMP_SEQ_CLEAN);
+    if (mmpSequence(this.#read()) === this.#sequence) this.#write(MMP_SEQ_CLEAN);
   }
 
   #verifyOwn(found: DataView): void {

@@ -169,15 +169,23 @@ function openAlone(
  */
 export function closeFilesystem(fs: Filesystem): void {
   if (!fs.isWritable) return;
-  const { transactions, inPlace, protection, times } = fs.writer;
-  if (!transactions.isAborted) {
-    times.store();
-    transactions.checkpoint();
-    transactions.useTarget(inPlace);
-    markClean(fs);
-  }
+  const { transactions, protection } = fs.writer;
+  if (!transactions.isAborted) settleFilesystem(fs);
   protection?.release();
   fs.setWriter(undefined);
+}
+
+/**
+ * Writes everything and marks the filesystem as clean. Nothing may be changed after that.
+ *
+ * @throws FsError EIO when something could not be written.
+ */
+export function settleFilesystem(fs: Filesystem): void {
+  const { transactions, inPlace, times } = fs.writer;
+  times.store();
+  transactions.checkpoint();
+  transactions.useTarget(inPlace);
+  markClean(fs);
 }
 
 /** The filesystem with what its journal held, and the journal, empty, if it has one. */
@@ -228,7 +236,7 @@ function markMounted(fs: Filesystem): void {
   const { superblock, transactions, journal, orphans } = fs.writer;
   fs.transact(SUPERBLOCK_CREDITS, (tx) => {
     if (journal !== undefined) superblock.setFeature(tx, "incompat", Incompat.RECOVER, true);
-    if (orphans.usesFile) superblock.setFeature(tx, "roCompat", RoCompat.ORPHAN_PRESENT, true);
+    if (orphans.mayBeInFile) superblock.setFeature(tx, "roCompat", RoCompat.ORPHAN_PRESENT, true);
     superblock.edit(tx, (view) => {
       const S = SuperblockLayout;
       let state = le16(view, 0, S.state);
@@ -246,10 +254,10 @@ function markMounted(fs: Filesystem): void {
 
 /** Says in the superblock that nobody uses the filesystem, once its journal is empty. */
 function markClean(fs: Filesystem): void {
-  const { superblock, transactions, journal, stateBefore } = fs.writer;
+  const { superblock, transactions, journal, stateBefore, orphans } = fs.writer;
   fs.transact(SUPERBLOCK_CREDITS, (tx) => {
     if (journal !== undefined) superblock.setFeature(tx, "incompat", Incompat.RECOVER, false);
-    superblock.setFeature(tx, "roCompat", RoCompat.ORPHAN_PRESENT, false);
+    superblock.setFeature(tx, "roCompat", RoCompat.ORPHAN_PRESENT, orphans.areInFile);
     storeCounts(fs, tx);
     superblock.edit(tx, (view) => {
       const S = SuperblockLayout;

@@ -47,6 +47,10 @@ export class OrphanFile {
     for (let index = 0; index < count; index++) this.#free.push(this.#countFree(index));
   }
 
+  get isEmpty(): boolean {
+    return this.#free.every((free) => free === this.#perBlock);
+  }
+
   /** Every slot in use with the number in it; slots count through all blocks. */
   *entries(): Generator<readonly [slot: number, number: InodeNumber]> {
     for (let index = 0; index < this.#blocks.length; index++) {

@@ -66,9 +66,13 @@ export class Orphans {
     if (fs.superblock.hasCompat(Compat.ORPHAN_FILE)) this.#file = new OrphanFile(fs);
   }
 
-  /** Whether some may be in the orphan file. */
-  get usesFile(): boolean {
+  /** Whether the orphan file is in use. */
+  get mayBeInFile(): boolean {
     return this.#isRecorded && this.#file !== undefined;
+  }
+  /** Whether there is one in the orphan file. */
+  get areInFile(): boolean {
+    return this.#file?.isEmpty === false;
   }
 
   has(number: InodeNumber): boolean {

@@ -1,13 +1,14 @@
 /**
  * Changes the primary superblock, and what was parsed from it. The copies in other groups stay as
- * they are, as the kernel leaves them.
+ * they are, as the kernel leaves them; but the filesystem's name is brought up to date there, too.
  */
 import type { WritableDevice } from "../base/block-device.ts";
-import { bytesAt, setLe32, widthOf } from "../base/layout.ts";
-import type { FsBlock } from "../base/numbers.ts";
+import { bytesAt, le16, le32, setLe32, widthOf } from "../base/layout.ts";
+import type { FsBlock, GroupIndex } from "../base/numbers.ts";
 import type { Block, BlockCache } from "./cache/block-cache.ts";
 import type { Checksums } from "./format/checksum.ts";
 import {
+  SUPER_MAGIC,
   SUPERBLOCK_OFFSET,
   type Superblock,
   SuperblockLayout,
@@ -81,8 +82,7 @@ export class SuperblockEditor {
   setVolumeName(tx: Tx, label: Uint8Array): void {
     const before = this.#superblock.volumeName;
     this.edit(tx, (view) => {
-      const S = SuperblockLayout;
-      const field = bytesAt(view, 0, S.volumeName, widthOf(S, "volumeName"));
+      const field = fieldOf(view, "volumeName");
       field.fill(0);
       field.set(label.subarray(0, field.length));
     });
@@ -90,6 +90,34 @@ export class SuperblockEditor {
     tx.onRollback(() => {
       this.#superblock.volumeName = before;
     });
+  }
+
+  /** @param uuid 16 bytes. No checksum may depend on the old one. */
+  setUuid(tx: Tx, uuid: Uint8Array): void {
+    const before = this.#superblock.uuid;
+    this.edit(tx, (view) => fieldOf(view, "uuid").set(uuid));
+    this.#superblock.uuid = uuid.slice();
+    tx.onRollback(() => {
+      this.#superblock.uuid = before;
+    });
+  }
+
+  /**
+   * Gives the copy of the superblock at the start of `group` the label and the UUID of the primary
+   * one. Does nothing where there is no copy, or a damaged one.
+   */
+  renewCopy(tx: Tx, group: GroupIndex): void {
+    const { blocksPerGroup, firstDataBlock } = this.#superblock;
+    if (group === 0 || !this.#superblock.groupHasSuperblock(group)) return;
+    const block = this.#blocks.get((group * blocksPerGroup + firstDataBlock) as FsBlock);
+    const view = copyOf(block);
+    const { magic, checksum } = SuperblockLayout;
+    if (le16(view, 0, magic) !== SUPER_MAGIC) return;
+    if (this.#checksums.enabled && le32(view, 0, checksum) !== this.#checksumOf(view)) return;
+    tx.modify(block, (changed) => this.#sealView(copyOf(changed)));
+    for (const field of ["volumeName", "uuid"] as const) {
+      fieldOf(view, field).set(fieldOf(this.view, field));
+    }
   }
 
   #viewOf({ bytes }: Block): DataView {
@@ -101,9 +129,21 @@ export class SuperblockEditor {
   }
 
   #sealView(view: DataView): void {
-    if (!this.#superblock.metadataChecksums) return;
-    const at = SuperblockLayout.checksum;
-    const covered = new Uint8Array(view.buffer, view.byteOffset, at);
-    setLe32(view, 0, at, this.#checksums.over(0xffff_ffff, covered));
+    if (!this.#checksums.enabled) return;
+    setLe32(view, 0, SuperblockLayout.checksum, this.#checksumOf(view));
   }
+
+  #checksumOf(view: DataView): number {
+    const covered = new Uint8Array(view.buffer, view.byteOffset, SuperblockLayout.checksum);
+    return this.#checksums.over(0xffff_ffff, covered);
+  }
+}
+
+function fieldOf(view: DataView, field: "volumeName" | "uuid"): Uint8Array {
+  return bytesAt(view, 0, SuperblockLayout[field], widthOf(SuperblockLayout, field));
+}
+
+/** A copy of the superblock lies at the start of its block. */
+function copyOf({ bytes }: Block): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, SUPERBLOCK_SIZE);
 }

@@ -5,14 +5,7 @@
  * @see include/uapi/linux/fs.h (FS_*_FL, FS_XFLAG_*) and include/uapi/linux/stat.h (STATX_ATTR_*)
  */
 
-import { InodeFlags } from "../ext4/index.ts";
-
-/**
- * What FS_IOC_GETFLAGS may show; the others are the filesystem's own business.
- *
- * @see EXT4_FL_USER_VISIBLE in fs/ext4/ext4.h
- */
-const USER_VISIBLE = 0x725b_dfff;
+import { InodeFlags, USER_VISIBLE, XFLAGS } from "../ext4/index.ts";
 
 type Translation = readonly (readonly [stored: number, shown: number])[];
 
@@ -20,13 +13,6 @@ type Translation = readonly (readonly [stored: number, shown: number])[];
 const STATX_ATTRIBUTES: Translation = [
   [InodeFlags.COMPR, 0x4], [InodeFlags.IMMUTABLE, 0x10], [InodeFlags.APPEND, 0x20],
   [InodeFlags.NODUMP, 0x40], [InodeFlags.ENCRYPT, 0x800], [InodeFlags.VERITY, 0x10_0000],
-];
-
-// biome-ignore format: a table
-const XFLAGS: Translation = [
-  [InodeFlags.IMMUTABLE, 0x8], [InodeFlags.APPEND, 0x10], [InodeFlags.SYNC, 0x20],
-  [InodeFlags.NOATIME, 0x40], [InodeFlags.NODUMP, 0x80], [InodeFlags.PROJINHERIT, 0x200],
-  [InodeFlags.DAX, 0x8000],
 ];
 
 function translate(table: Translation, flags: number): number {

@@ -20,7 +20,7 @@ import { askDebugfs, complaintsAbout } from "../support/writable-image.ts";
 function imageWithFiles(count: number, args: readonly string[]): [Uint8Array, InodeNumber[]] {
   return withScope((scope) => {
     const image = join(scope.temporaryFolder(), "image");
-    mke2fs(image, "16M", ["-O", "has_journal", "-J", "size=4", ...args]);
+    mke2fs(image, "16M", ["-t", "ext4", "-J", "size=4", ...args]);
     const names = Array.from({ length: count }, (_, index) => `f${index}`);
     debugfs(
       image,

@@ -319,7 +319,7 @@ export class Transactions {
    *
    * @param credits blocks that it will change at the most: the running transaction commits first if
    *   they may not fit.
-   * @throws FsError EROFS after a commit has failed, and whatever `operation` throws.
+   * @throws FsError EROFS after writing has ended, and whatever `operation` throws.
    */
   transact<T>(credits: number, operation: (tx: Tx) => T): T {
     if (this.#aborted !== undefined) throw this.#aborted;
@@ -404,10 +404,14 @@ export class Transactions {
     }
   }
 
-  /** Ends all writing: what was not committed is lost, what was stays in the journal. */
-  abort(error: unknown): void {
+  /**
+   * Ends all writing: what was not committed is lost, what was stays in the journal.
+   *
+   * @param refusal what later operations get; EROFS if absent.
+   */
+  abort(error: unknown, refusal?: FsError): void {
     if (this.#aborted !== undefined) return;
-    this.#aborted = new FsError(Errno.EROFS, "the filesystem has become read-only");
+    this.#aborted = refusal ?? new FsError(Errno.EROFS, "the filesystem has become read-only");
     this.#onAbort(error);
   }
 
