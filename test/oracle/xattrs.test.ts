@@ -8,11 +8,13 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { InodeNumber } from "../../src/base/numbers.ts";
 import { MemoryDevice } from "../../src/device/memory-device.ts";
+import { XattrIndex } from "../../src/ext4/format/xattr.ts";
 import {
   closeFilesystem,
   type Filesystem,
   FsError,
   getXattr,
+  InodeFlags,
   listXattrs,
   lookup,
   openFilesystem,
@@ -20,7 +22,9 @@ import {
   ROOT_INODE,
   removeXattr,
   setXattr,
+  XattrFlags,
 } from "../../src/ext4/index.ts";
+import { freeXattrs, storeXattr } from "../../src/ext4/ops/xattr-store.ts";
 import { mke2fs } from "../support/e2fsprogs.ts";
 import { kernelMount } from "../support/mounts.ts";
 import { run, skipBecause, whyNoE2fsprogs, whyNoKernelMount } from "../support/run.ts";
@@ -40,6 +44,8 @@ const CONFIGURATIONS: readonly (readonly [string, ...string[]])[] = [
 const FILES = ["one", "two", "three", "folder"];
 const NAMES = ["user.a", "user.longer-than-that", "trusted.t", "security.s", "user.äöü"];
 const VALUE_SIZES = [0, 1, 7, 30, 100, 400, 1000, 3000, 9000];
+/** Enough for any change here. */
+const CREDITS = 100;
 const NOT_FOUND = 61;
 const NO_SPACE = 28;
 
@@ -138,6 +144,29 @@ function kernelModel(image: Uint8Array): Model {
   });
 }
 
+const KEY = utf8("user.shared");
+
+/** Sets `KEY` of each file to its value, or removes it, and closes the filesystem again. */
+function change(image: Uint8Array, values: Readonly<Record<string, Uint8Array | undefined>>): void {
+  const fs = openWritableFilesystem(new MemoryDevice(image));
+  for (const [file, value] of Object.entries(values)) {
+    if (value === undefined) removeXattr(fs, numberOf(fs, file), KEY);
+    else setXattr(fs, numberOf(fs, file), KEY, value, { flags: 0 });
+  }
+  closeFilesystem(fs);
+  expect(complaintsAbout(image)).toBe("");
+}
+
+function freeCounts(image: Uint8Array): unknown {
+  const { clusters, inodes } = openFilesystem(new MemoryDevice(image)).groups.countFree();
+  return { clusters, inodes };
+}
+
+function xattrBlocks(image: Uint8Array): number[] {
+  const fs = openFilesystem(new MemoryDevice(image));
+  return FILES.map((file) => fs.inode(numberOf(fs, file)).xattrBlock);
+}
+
 const SEED = Number(process.env["SEED"] ?? 7);
 
 describe.skipIf(skipBecause("xattrs", whyNoE2fsprogs(), whyNoKernelMount()))("xattrs", () => {
@@ -157,6 +186,111 @@ describe.skipIf(skipBecause("xattrs", whyNoE2fsprogs(), whyNoKernelMount()))("xa
         expect(kernelModel(image)).toEqual(model);
       }),
       { seed: SEED, numRuns: 5 },
+    );
+  });
+
+  test("equal attributes share a block until they differ, and it goes with the last", () => {
+    const image = imageOf(["-b", "1024"]);
+    const before = freeCounts(image);
+    const [value, other] = [new Uint8Array(500).fill(1), new Uint8Array(500).fill(2)];
+    change(image, { one: value, two: value, three: value });
+    const [one, two, three] = xattrBlocks(image);
+    expect([two, three]).toEqual([one, one]);
+    change(image, { two: other });
+    const [, moved, stayed] = xattrBlocks(image);
+    expect(stayed).toBe(one);
+    expect(moved).not.toBe(one);
+    change(image, { one: undefined, two: undefined, three: undefined });
+    expect(xattrBlocks(image)).toEqual([0, 0, 0, 0]);
+    expect(freeCounts(image)).toEqual(before);
+  });
+
+  test("a block is shared by 1,024 inodes at the most", () => {
+    const fresh = withScope((scope) => {
+      const folder = scope.temporaryFolder();
+      for (let index = 0; index < 1100; index++) writeFileSync(join(folder, `${index}`), "");
+      const image = join(scope.temporaryFolder(), "image");
+      mke2fs(image, "16M", ["-t", "ext4", "-b", "1024", "-d", folder]);
+      return new Uint8Array(readFileSync(image));
+    });
+    const value = new Uint8Array(500).fill(1);
+    change(fresh, Object.fromEntries(Array.from({ length: 1100 }, (_, name) => [name, value])));
+    const fs = openFilesystem(new MemoryDevice(fresh));
+    const blocks = Array.from({ length: 1100 }, (_, name) => {
+      return fs.inode(numberOf(fs, `${name}`)).xattrBlock;
+    });
+    expect(new Set(blocks).size).toBe(2);
+    expect(blocks.filter((block) => block === blocks[0]).length).toBe(1024);
+  });
+
+  test("equal large values share an inode, and it goes with the last", () => {
+    const image = imageOf(["-b", "1024", "-O", "ea_inode"]);
+    const before = freeCounts(image) as { clusters: number; inodes: number };
+    const [value, other] = [new Uint8Array(20_000).fill(1), new Uint8Array(60_000).fill(2)];
+    change(image, { one: value, two: value, folder: other });
+    expect(freeCounts(image)).toEqual({
+      clusters: before.clusters - 20 - 59,
+      inodes: before.inodes - 2,
+    });
+    change(image, { one: undefined, folder: value });
+    change(image, { two: undefined, folder: undefined });
+    expect(freeCounts(image)).toEqual(before);
+  });
+
+  test("freeXattrs gives up blocks and inodes", () => {
+    const image = imageOf(["-b", "1024", "-O", "ea_inode"]);
+    const before = freeCounts(image);
+    const fs = openWritableFilesystem(new MemoryDevice(image));
+    const inode = fs.inode(numberOf(fs, "one"));
+    setXattr(fs, inode.number, KEY, new Uint8Array(20_000).fill(1), { flags: 0 });
+    setXattr(fs, inode.number, utf8("user.block"), new Uint8Array(500).fill(1), { flags: 0 });
+    fs.transact(CREDITS, (tx) => freeXattrs(fs, tx, inode));
+    closeFilesystem(fs);
+    expect(complaintsAbout(image)).toBe("");
+    expect(freeCounts(image)).toEqual(before);
+  });
+
+  test("what a failed operation changed is as it was", () => {
+    const image = imageOf(["-b", "1024", "-O", "ea_inode"]);
+    const fs = openWritableFilesystem(new MemoryDevice(image));
+    const [one, two] = [numberOf(fs, "one"), numberOf(fs, "two")];
+    const value = new Uint8Array(700).fill(1);
+    setXattr(fs, one, KEY, value, { flags: 0 });
+    for (const attempt of [value, new Uint8Array(20_000), new Uint8Array(300)]) {
+      const fail = (): void =>
+        fs.transact(CREDITS, (tx) => {
+          storeXattr(fs, tx, fs.inode(two), XattrIndex.USER, utf8("x"), attempt);
+          storeXattr(fs, tx, fs.inode(one), XattrIndex.USER, utf8("shared"), attempt);
+          throw new Error("wanted");
+        });
+      expect(fail).toThrow("wanted");
+    }
+    setXattr(fs, two, KEY, value, { flags: 0 });
+    expect(getXattr(fs, one, KEY)).toEqual(value);
+    closeFilesystem(fs);
+    expect(complaintsAbout(image)).toBe("");
+  });
+
+  test.each([
+    ["CREATE of one that is there", KEY, 10, XattrFlags.CREATE, 17],
+    ["REPLACE of one that is not", utf8("user.none"), 10, XattrFlags.REPLACE, 61],
+    ["a value that no block has room for", KEY, 5000, 0, 28],
+    ["a value that is too long anyway", KEY, 65_537, 0, 7],
+    ["a name that is too long", utf8(`user.${"n".repeat(256)}`), 1, 0, 34],
+    ["a namespace that there is not", utf8("other.name"), 1, 0, 95],
+  ])("setXattr refuses %s", (_, name, size, flags, errno) => {
+    const fs = openWritableFilesystem(new MemoryDevice(imageOf(["-b", "1024"])));
+    const number = numberOf(fs, "one");
+    setXattr(fs, number, KEY, new Uint8Array(3), { flags: 0 });
+    expect(() => setXattr(fs, number, name, new Uint8Array(size), { flags })).toThrow(
+      expect.objectContaining({ errno }),
+    );
+    fs.transact(CREDITS, (tx) => {
+      const inode = tx.edit(fs.inode(number));
+      inode.flags |= InodeFlags.IMMUTABLE;
+    });
+    expect(() => setXattr(fs, number, KEY, new Uint8Array(1), { flags: 0 })).toThrow(
+      expect.objectContaining({ errno: 1 }),
     );
   });
 });

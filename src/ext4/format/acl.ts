@@ -90,12 +90,14 @@ export function aclToXattr(stored: Uint8Array, place: Place): Uint8Array {
 }
 
 /**
- * Parses what setxattr(2) was given as an ACL: undefined when it has no entries.
+ * Parses what setxattr(2) was given as an ACL: undefined, for none, when it has no entries or there
+ * are no bytes at all.
  *
- * @throws FsError EOPNOTSUPP for another version, EINVAL for anything that is no sound ACL.
+ * @throws FsError EOPNOTSUPP for another version, EINVAL when it does not consist of entries.
  */
 export function aclFromXattr(xattr: Uint8Array): AclEntry[] | undefined {
   const view = new DataView(xattr.buffer, xattr.byteOffset, xattr.byteLength);
+  if (xattr.length === 0) return undefined;
   if (xattr.length < HEADER_SIZE) throw new FsError(Errno.EINVAL, "an ACL without a version");
   if (view.getUint32(0, true) !== XATTR_VERSION) {
     throw new FsError(Errno.EOPNOTSUPP, "an ACL of another version");
@@ -108,10 +110,17 @@ export function aclFromXattr(xattr: Uint8Array): AclEntry[] | undefined {
   for (let at = HEADER_SIZE; at < xattr.length; at += ENTRY_SIZE) {
     const tag = view.getUint16(at, true);
     const id = isNamed(tag) ? view.getUint32(at + 4, true) : UNDEFINED_ID;
+    if (!Object.values<number>(Tag).includes(tag) || (isNamed(tag) && id === UNDEFINED_ID)) {
+      throw new FsError(Errno.EINVAL, `an ACL entry with tag ${tag}, id ${id}`);
+    }
     acl.push({ tag, permissions: view.getUint16(at + 2, true), id });
   }
-  if (!isSound(acl)) throw new FsError(Errno.EINVAL, "the entries make no ACL");
   return acl;
+}
+
+/** @throws FsError EINVAL unless the entries are those that an ACL must have, in order. */
+export function verifyAcl(acl: readonly AclEntry[]): void {
+  if (!isSound(acl)) throw new FsError(Errno.EINVAL, "the entries make no ACL");
 }
 
 /** The tags in the one order that they may have; of the named ones there may be none or several. */
@@ -128,7 +137,6 @@ function isSound(acl: readonly AclEntry[]): boolean {
   return acl.every(({ tag, permissions, id }, index) => {
     const place = ORDER.indexOf(tag as (typeof ORDER)[number]);
     if (place < 0 || (permissions & ~PERMISSIONS) !== 0) return false;
-    if (isNamed(tag) && id === UNDEFINED_ID) return false;
     const before = acl[index - 1];
     if (before === undefined) return true;
     const placeBefore = ORDER.indexOf(before.tag as (typeof ORDER)[number]);

@@ -16,6 +16,7 @@ import {
   modeFromAcl,
   parseAcl,
   serializeAcl,
+  verifyAcl,
 } from "../format/acl.ts";
 import { FileType, type Inode } from "../format/inode.ts";
 import { XattrIndex } from "../format/xattr.ts";
@@ -32,7 +33,8 @@ const MODE_SETGID = 0o2000;
  * bits; removing one leaves them.
  *
  * @param nameIndex POSIX_ACL_ACCESS or POSIX_ACL_DEFAULT.
- * @throws FsError EOPNOTSUPP on a symlink, EACCES for a default ACL of anything but a directory.
+ * @throws FsError EOPNOTSUPP on a symlink, EACCES for a default ACL of anything but a directory,
+ *   EINVAL when `acl` is not sound.
  */
 export function setAcl(
   fs: Filesystem,
@@ -48,6 +50,7 @@ export function setAcl(
     if (acl === undefined) return;
     throw new FsError(Errno.EACCES, "only directories have default ACLs");
   }
+  if (acl !== undefined) verifyAcl(acl);
   if (!isAccess || acl === undefined) {
     if (storeAcl(fs, tx, inode, nameIndex, acl)) tx.edit(inode).changedAt = tx.now;
     return;

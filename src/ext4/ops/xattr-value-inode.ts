@@ -21,8 +21,8 @@ import type { Filesystem } from "../filesystem.ts";
 import { FileType, Inode, InodeFlags, InodeLayout, wantedExtraSize } from "../format/inode.ts";
 import type { XattrEntry } from "../format/xattr.ts";
 import type { Tx } from "../journal/transaction.ts";
+import { createFileBlock, freeFileBlocks, initBlockMap } from "../map/change.ts";
 import { readFileBlock } from "../map/iomap.ts";
-import { createFileBlock, freeFileBlocks, initBlockMap } from "./xattr-space.ts";
 
 const SECTOR_SIZE = 512;
 const MODE = FileType.REGULAR | 0o600;
@@ -144,7 +144,7 @@ function changeReferences(
 function freeValueInode(fs: Filesystem, tx: Tx, inode: Inode): void {
   fs.writer.xattrHints.valueInodes.forget(hashOf(inode), inode.number);
   const end = Math.ceil(inode.sizeBytes / fs.superblock.blockSize);
-  freeFileBlocks(fs, tx, inode, 0 as FileBlock, end as FileBlock, true);
+  freeFileBlocks(fs, tx, inode, 0 as FileBlock, end as FileBlock);
   setReferences(inode, 0);
   inode.sizeBytes = 0;
   inode.linkCount = 0;

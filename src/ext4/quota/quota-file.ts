@@ -21,8 +21,8 @@ import {
   quotaPointerAt,
 } from "../format/quota.ts";
 import type { Tx } from "../journal/transaction.ts";
+import { createFileBlock } from "../map/change.ts";
 import { readFileBlock } from "../map/iomap.ts";
-import { createFileBlock } from "../ops/xattr-space.ts";
 
 /** Bounds what is remembered of where entries lie. */
 const PLACES_MAX = 65536;
