@@ -175,12 +175,7 @@ class Run {
       const number = allocateInode(this.fs, tx, near, isDirectory);
       expect(this.inodes.some((each) => each.number === number)).toBe(false);
       const type = isDirectory ? FileType.DIRECTORY : FileType.REGULAR;
-      const { superblock, checksums } = this.fs;
-      const inode = Inode.blank(number, this.fs.takeInodeBytes(), superblock, checksums, {
-        mode: type | 0o644,
-        generation: number,
-        extraSize: superblock.inodeSize > 128 ? 32 : 0,
-      });
+      const inode = newInode(this.fs, number, type);
       this.inodes.push(tx.createInode(inode));
       goalFor(this.fs, inode);
     });
@@ -200,6 +195,15 @@ class Run {
   }
 }
 
+function newInode(fs: Filesystem, number: InodeNumber, type: number): Inode {
+  const { superblock, checksums } = fs;
+  return Inode.blank(number, fs.takeInodeBytes(), superblock, checksums, {
+    mode: type | 0o644,
+    generation: number,
+    extraSize: superblock.inodeSize > 128 ? 32 : 0,
+  });
+}
+
 /** What debugfs counts as free, from the group descriptors. */
 function freeBlocksSaid(image: Uint8Array): number {
   return Number(/^Free blocks:\s+(\d+)$/m.exec(askDebugfs(image, "show_super_stats -h"))?.[1]);
@@ -213,6 +217,24 @@ describe.skipIf(skipped)("random allocation and freeing leaves nothing for e2fsc
   test.each(OLD_DEVICES)("where inode tables and bitmaps were never written, with %s", (_, args) =>
     judge(freshImageOverOld(OLD_DEVICE_BYTES, args)),
   );
+});
+
+test.skipIf(skipped)("an inode from the unwritten part of a table has zeros beside it", () => {
+  const image = freshImageOverOld(OLD_DEVICE_BYTES, ["-t", "ext4", "-b", "1024"]);
+  const fs = openWritableFilesystem(new MemoryDevice(image));
+  const { inodesPerGroup, blockSize, inodeSize } = fs.superblock;
+  const parent = newInode(fs, (inodesPerGroup + 1) as InodeNumber, FileType.DIRECTORY);
+  const number = fs.transact(CREDITS, (tx) => {
+    const allocated = allocateInode(fs, tx, parent, false);
+    tx.createInode(newInode(fs, allocated, FileType.REGULAR));
+    return allocated;
+  });
+  expect(number).toBe(inodesPerGroup + 1);
+  const { block, at } = fs.groups.locateInode(number);
+  closeFilesystem(fs);
+  expect(at).toBe(0);
+  const behind = image.subarray(block * blockSize + inodeSize, (block + 1) * blockSize);
+  expect(behind.every((byte) => byte === 0)).toBe(true);
 });
 
 function judge(image: Uint8Array): void {
