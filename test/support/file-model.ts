@@ -34,7 +34,7 @@ const MODES = [
 
 export interface FileOperationBounds {
   readonly files: number;
-  /** Operations stay below this many blocks. */
+  /** Operations begin below this many blocks, or whatever positions are in multiples of. */
   readonly blocks: number;
   readonly blockSize: number;
   /** What COLLAPSE_RANGE and INSERT_RANGE go by. */

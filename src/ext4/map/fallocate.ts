@@ -24,6 +24,7 @@ import type { Tx } from "../journal/transaction.ts";
 import { Budget, STEP_CREDITS } from "./budget.ts";
 import { allocateRun, freeRuns, MAP_CREDITS } from "./change.ts";
 import { ExtentEditor } from "./extent-editor.ts";
+import { moveOutOfLine } from "./inline-editor.ts";
 import { findRun } from "./iomap.ts";
 import { HOLE, newRun, type Run } from "./run.ts";
 import { maxFileSize, setFileSize, touch } from "./size.ts";
@@ -71,6 +72,7 @@ export function fallocate(
   if (offset + length > maxFileSize(fs, inode)) {
     throw new FsError(Errno.EFBIG, `inode ${number} cannot have ${offset + length} bytes`);
   }
+  moveOutOfLine(fs, inode);
   perform(fs, inode, offset, length);
 }
 

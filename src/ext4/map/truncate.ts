@@ -11,9 +11,10 @@ import { discardPreallocation } from "../alloc/blocks.ts";
 import { FsError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
 import { FILE_BLOCK_END } from "../format/extent.ts";
-import type { Inode } from "../format/inode.ts";
+import { type Inode, InodeFlags } from "../format/inode.ts";
 import { Budget, STEP_CREDITS } from "./budget.ts";
 import { freeInSteps, freeRuns, hasBlockMap } from "./change.ts";
+import { fitsInline, moveOutOfLine, resizeInline } from "./inline-editor.ts";
 import { maxFileSize, setFileSize, touch } from "./size.ts";
 import { refuseUnwritable, SIZE_CREDITS, zeroTail } from "./write.ts";
 
@@ -29,6 +30,11 @@ export function setSize(fs: Filesystem, number: InodeNumber, sizeBytes: number):
   if (sizeBytes > maxFileSize(fs, inode)) {
     throw new FsError(Errno.EFBIG, `inode ${number} cannot have ${sizeBytes} bytes`);
   }
+  if (inode.hasFlag(InodeFlags.INLINE_DATA) && fitsInline(fs, inode, sizeBytes)) {
+    resizeInline(fs, inode, sizeBytes);
+    return;
+  }
+  moveOutOfLine(fs, inode);
   if (sizeBytes > inode.sizeBytes) grow(fs, inode, sizeBytes);
   else shrink(fs, inode, sizeBytes);
 }
@@ -63,7 +69,10 @@ function shrink(fs: Filesystem, inode: Inode, sizeBytes: number): void {
 
 /** Frees what a truncation that a crash interrupted has left behind the end of `inode`. */
 export function finishTruncation(fs: Filesystem, inode: Inode): void {
-  if (!hasBlockMap(fs, inode)) return;
+  if (!hasBlockMap(fs, inode)) {
+    fs.transact(STEP_CREDITS, (tx) => fs.writer.orphans.remove(tx, inode));
+    return;
+  }
   zeroTail(fs, inode);
   freeInSteps(fs, inode, firstBlockBehind(fs, inode.sizeBytes), FILE_BLOCK_END, (tx) =>
     fs.writer.orphans.remove(tx, inode),

@@ -15,6 +15,7 @@ import { type Inode, InodeFlags } from "../format/inode.ts";
 import type { Tx } from "../journal/transaction.ts";
 import { allocateRun, MAP_CREDITS } from "./change.ts";
 import { ExtentEditor } from "./extent-editor.ts";
+import { fitsInline, moveOutOfLine, writeInline } from "./inline-editor.ts";
 import { findRun, type Iomap, IomapType, newIomap } from "./iomap.ts";
 import { HOLE, newRun } from "./run.ts";
 import { maxFileSize, setFileSize, touch } from "./size.ts";
@@ -58,6 +59,8 @@ export function iomapForWrite(
   const sizeMax = maxFileSize(fs, inode);
   if (offset >= sizeMax) throw new FsError(Errno.EFBIG, `inode ${inode.number} at ${offset}`);
   const end = Math.min(offset + length, sizeMax);
+  if (fitsInline(fs, inode, end)) return inlineAnswer(offset, end, answer);
+  moveOutOfLine(fs, inode);
   const { blockSize } = fs.superblock;
   const first = Math.floor(offset / blockSize) as FileBlock;
   findRun(fs, inode, first, run);
@@ -69,6 +72,15 @@ export function iomapForWrite(
   answer.offset = offset;
   answer.addr = run.fsBlock * blockSize + into;
   answer.length = run.count * blockSize - into;
+  return answer;
+}
+
+function inlineAnswer(offset: number, end: number, answer: Iomap): Iomap {
+  answer.type = IomapType.INLINE;
+  answer.addr = -1;
+  answer.offset = offset;
+  answer.length = end - offset;
+  answer.isNew = false;
   return answer;
 }
 
@@ -94,7 +106,10 @@ function mapNew(fs: Filesystem, inode: Inode, first: FileBlock, offset: number, 
 }
 
 function noteOverwrite(fs: Filesystem, inode: Inode, offset: number, end: number): void {
-  if (end <= inode.sizeBytes && hasTimes(inode, fs)) return;
+  if (end <= inode.sizeBytes) {
+    fs.writer.times.noteWrite(inode, fs.writer.now());
+    return;
+  }
   fs.transact(SIZE_CREDITS, (tx) => {
     if (offset > inode.sizeBytes) zeroTail(fs, inode);
     noteWritten(fs, tx, inode, end);
@@ -104,15 +119,6 @@ function noteOverwrite(fs: Filesystem, inode: Inode, offset: number, end: number
 function noteWritten(fs: Filesystem, tx: Tx, inode: Inode, end: number): void {
   if (end > inode.sizeBytes) setFileSize(fs, tx, inode, end);
   touch(tx, inode);
-}
-
-/** Whether the times of `inode` say already that it was changed now. */
-function hasTimes(inode: Inode, fs: Filesystem): boolean {
-  const now = fs.writer.now();
-  const { seconds, nanoseconds } = inode.modifiedAt;
-  if (seconds !== now.seconds || nanoseconds !== now.nanoseconds) return false;
-  const changed = inode.changedAt;
-  return changed.seconds === seconds && changed.nanoseconds === nanoseconds;
 }
 
 /**
@@ -157,7 +163,8 @@ export function writeFile(fs: Filesystem, inode: Inode, offset: number, bytes: U
       throw error;
     }
     const part = bytes.subarray(done, Math.min(bytes.length, done + answer.length));
-    writeMapped(fs, answer, part);
+    if (answer.type === IomapType.INLINE) writeInline(fs, inode, offset + done, part);
+    else writeMapped(fs, answer, part);
     done += part.length;
   }
   return done;
