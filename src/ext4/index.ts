@@ -24,6 +24,8 @@ export { finishTruncation, setSize } from "./map/truncate.ts";
 export { iomapForWrite, writeFile } from "./map/write.ts";
 export { mmpIntervalSeconds, mmpRefresh } from "./mount-protection.ts";
 export { closeFilesystem, openWritableFilesystem, type WriteOptions } from "./open-writable.ts";
+export { type AttributeChanges, setAttributes } from "./ops/attributes.ts";
+export { createFile, createTemporary, makeDirectory, makeSymlink } from "./ops/create.ts";
 export {
   setFlags,
   setGeneration,
@@ -32,9 +34,14 @@ export {
   XFLAGS,
 } from "./ops/file-attributes.ts";
 export { setLabel, setUuid } from "./ops/identity.ts";
+export { link, removeDirectory, unlink } from "./ops/link.ts";
+export type { NewInode } from "./ops/new-inode.ts";
 export { readLink, sizeForStat } from "./ops/read-link.ts";
+export { release } from "./ops/release.ts";
+export { type RenameOptions, rename } from "./ops/rename.ts";
 export { ShutdownMode, shutdown } from "./ops/shutdown.ts";
 export { type FilesystemStatistics, statFilesystem } from "./ops/statfs.ts";
+export { syncFile, syncFilesystem } from "./ops/sync.ts";
 export { noteAccess, noteWrite, storeTimes } from "./ops/times.ts";
 export {
   getXattr,

@@ -29,7 +29,9 @@ import { Jbd2Target } from "./journal/jbd2-target.ts";
 import type { Journal } from "./journal/journal.ts";
 import { openJournal, recoverForGood } from "./journal/recover-for-good.ts";
 import { Transactions } from "./journal/transaction.ts";
+import { finishTruncation } from "./map/truncate.ts";
 import { MountProtection } from "./mount-protection.ts";
+import { freeOrphan, release } from "./ops/release.ts";
 import { XattrHints } from "./ops/xattr-hints.ts";
 import { Orphans } from "./orphans.ts";
 import { QUOTA_CREDITS, Quotas } from "./quota/quotas.ts";
@@ -158,19 +160,23 @@ function openAlone(
     journal.clearError();
     transactions.useTarget(new Jbd2Target({ journal, device, blocks: fs.blocks, now }));
   }
+  finishOrphans(fs, options);
   return fs;
 }
 
 /**
- * Writes everything and marks the filesystem as clean. It can only be read after that. One that
- * could not be written any more stays as it is, for the next recovery.
+ * Frees what has no name any more, writes everything and marks the filesystem as clean. It can only
+ * be read after that. One that could not be written any more stays as it is, for the next recovery.
  *
  * @throws FsError EIO when something could not be written.
  */
 export function closeFilesystem(fs: Filesystem): void {
   if (!fs.isWritable) return;
-  const { transactions, protection } = fs.writer;
-  if (!transactions.isAborted) settleFilesystem(fs);
+  const { orphans, transactions, protection } = fs.writer;
+  if (!transactions.isAborted) {
+    for (const number of orphans.numbers()) release(fs, number);
+    settleFilesystem(fs);
+  }
   protection?.release();
   fs.setWriter(undefined);
 }
@@ -217,10 +223,6 @@ function recovered(
   return { fs, journal };
 }
 
-/**
- * Says in the superblock that the filesystem is in use. That must be on the device before anything
- * is in the journal: nobody looks into the journal of a filesystem that needs no recovery.
- */
 /** The quotas of `fs`, which from now on are charged with every operation. */
 function quotasOf(
   fs: Filesystem,
@@ -232,6 +234,21 @@ function quotasOf(
   return quotas;
 }
 
+/** Frees or truncates what the last user of the filesystem could not, before it crashed. */
+function finishOrphans(fs: Filesystem, { onWarning, onDamage }: WriteOptions): void {
+  const { freed, truncated } = fs.writer.orphans.finishAll({
+    free: (inode) => freeOrphan(fs, inode),
+    truncate: (inode) => finishTruncation(fs, inode),
+    onDamage: (error) => onDamage?.(error),
+  });
+  if (freed > 0) onWarning?.(`orphans freed: ${freed}`);
+  if (truncated > 0) onWarning?.(`truncations finished: ${truncated}`);
+}
+
+/**
+ * Says in the superblock that the filesystem is in use. That must be on the device before anything
+ * is in the journal: nobody looks into the journal of a filesystem that needs no recovery.
+ */
 function markMounted(fs: Filesystem): void {
   const { superblock, transactions, journal, orphans } = fs.writer;
   fs.transact(SUPERBLOCK_CREDITS, (tx) => {

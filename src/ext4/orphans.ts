@@ -79,6 +79,11 @@ export class Orphans {
     return this.#newer.has(number) || this.#slots.has(number) || this.#unrecorded.has(number);
   }
 
+  /** All of them, as they are now. */
+  numbers(): InodeNumber[] {
+    return [...this.#newer.keys(), ...this.#slots.keys(), ...this.#unrecorded];
+  }
+
   /** Records `inode`, unless it is recorded already. */
   add(tx: Tx, inode: Inode): void {
     const { number } = inode;

@@ -1,0 +1,32 @@
+/**
+ * Durability: what fsync(2) and its relatives promise. One commit makes everything durable that was
+ * done before it, so many who wait for the same one wait for one.
+ */
+import type { InodeNumber } from "../../base/numbers.ts";
+import type { Filesystem } from "../filesystem.ts";
+import { storeTimes } from "./times.ts";
+
+/** Returns when everything done so far is on stable storage. @throws FsError EIO */
+export function syncFilesystem(fs: Filesystem): void {
+  if (!fs.isWritable) return;
+  const { transactions, device } = fs.writer;
+  storeTimes(fs);
+  if (transactions.hasChanges) transactions.commit();
+  else device.flush();
+}
+
+/**
+ * Returns when the contents of inode `number`, its attributes and its names are on stable storage.
+ *
+ * @param dataOnly times alone are not worth a commit: fdatasync(2).
+ * @throws FsError EIO
+ */
+export function syncFile(fs: Filesystem, number: InodeNumber, dataOnly: boolean): void {
+  if (!fs.isWritable) return;
+  const { transactions, device } = fs.writer;
+  const inode = fs.inode(number);
+  if (!dataOnly) storeTimes(fs, number);
+  const changedIn = dataOnly ? inode.changedIn : Math.max(inode.changedIn, inode.timesChangedIn);
+  if (changedIn >= transactions.runningId) transactions.commit();
+  else device.flush();
+}
