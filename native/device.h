@@ -16,3 +16,11 @@ uint32_t deviceAlignment(int fd);
  * opened with O_DIRECT. @returns bytes read, fewer only at the end, or a negative errno.
  */
 int64_t readDeviceFully(int fd, uint64_t offset, uint8_t* into, size_t length);
+
+/**
+ * Writes all `length` bytes, from memory of any alignment, to any offset, also where `fd` was opened
+ * with O_DIRECT: then what shares a sector with either end must not change meanwhile.
+ *
+ * @returns zero or a negative errno.
+ */
+int writeDeviceFully(int fd, uint64_t offset, const uint8_t* bytes, size_t length);

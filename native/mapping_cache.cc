@@ -22,16 +22,19 @@ MappingCache::Node* MappingCache::touch(uint64_t node) {
   return &nodes_.front();
 }
 
-void MappingCache::insert(uint64_t node, uint64_t fileSizeBytes,
+void MappingCache::insert(uint64_t node, uint64_t fileSizeBytes, WriteAccess access,
                           const std::vector<Mapping>& mappings) {
   Node* known = touch(node);
   if (known == nullptr) {
-    nodes_.push_front({node, fileSizeBytes, {}});
+    if (mappings.empty()) return;
+    nodes_.push_front({node, fileSizeBytes, access, {}});
     byId_[node] = nodes_.begin();
     entries_++;
     known = &nodes_.front();
   }
   known->fileSizeBytes = fileSizeBytes;
+  known->access = access;
+  if (mappings.empty()) return;
 
   uint64_t from = UINT64_MAX;
   uint64_t to = 0;
@@ -70,6 +73,42 @@ int64_t MappingCache::find(uint64_t node, uint64_t offset, uint32_t length,
   return static_cast<int64_t>(end - offset);
 }
 
+WriteAccess MappingCache::accessOf(uint64_t node) {
+  const Node* known = touch(node);
+  return known == nullptr ? WriteAccess::Ask : known->access;
+}
+
+uint32_t MappingCache::findWritable(uint64_t node, uint64_t offset, uint32_t length,
+                                    std::vector<Segment>& segments) {
+  segments.clear();
+  const Node* known = touch(node);
+  if (known == nullptr || offset >= known->fileSizeBytes) return 0;
+  const uint64_t end = offset + std::min<uint64_t>(length, known->fileSizeBytes - offset);
+
+  auto it = known->intervals.upper_bound(offset);
+  if (it == known->intervals.begin()) return 0;
+  uint64_t at = offset;
+  for (--it; at < end && it != known->intervals.end() && it->first <= at; ++it) {
+    const uint64_t into = at - it->first;
+    const Interval& interval = it->second;
+    if (into >= interval.length) break;
+    if (interval.type != static_cast<uint64_t>(MappingType::Mapped)) break;
+    const uint64_t bytes = std::min<uint64_t>(interval.length - into, end - at);
+    segments.push_back({interval.address + into, static_cast<uint32_t>(bytes), false});
+    at += bytes;
+  }
+  return static_cast<uint32_t>(at - offset);
+}
+
+void MappingCache::invalidate(uint64_t node, uint64_t offset, uint64_t end) {
+  const auto found = byId_.find(node);
+  if (found == byId_.end() || offset >= end) return;
+  Intervals& intervals = found->second->intervals;
+  entries_ -= intervals.size();
+  cut(intervals, offset, end);
+  entries_ += intervals.size();
+}
+
 void MappingCache::drop(uint64_t node) {
   const auto found = byId_.find(node);
   if (found == byId_.end()) return;
@@ -87,21 +126,18 @@ bool MappingCache::continues(const Intervals::value_type& left, uint64_t offset,
          interval.address + interval.length == right.address;
 }
 
-/** Sets one interval: cuts what is there, then joins it with its neighbours where they continue. */
-void MappingCache::assign(Intervals& intervals, const Mapping& mapping) {
-  const uint64_t start = mapping.offset;
-  const uint64_t end = start + mapping.length;
-  Interval added{mapping.length, static_cast<uint64_t>(mapping.type), mapping.address};
-
+/** Takes `start` up to `end` out of `intervals`. @returns the first one behind. */
+MappingCache::Intervals::iterator MappingCache::cut(Intervals& intervals, uint64_t start,
+                                                    uint64_t end) {
   auto right = intervals.lower_bound(start);
   if (right != intervals.begin()) {
     const auto left = std::prev(right);
     const uint64_t leftEnd = left->first + left->second.length;
     if (leftEnd > end) {
-      const uint64_t cut = end - left->first;
+      const uint64_t gone = end - left->first;
       right = intervals.emplace_hint(
           right, end,
-          Interval{left->second.length - cut, left->second.type, left->second.address + cut});
+          Interval{left->second.length - gone, left->second.type, left->second.address + gone});
     }
     if (leftEnd > start) left->second.length = start - left->first;
   }
@@ -111,11 +147,20 @@ void MappingCache::assign(Intervals& intervals, const Mapping& mapping) {
       right = intervals.erase(right);
       continue;
     }
-    const uint64_t cut = end - right->first;
-    const Interval rest{rightEnd - end, right->second.type, right->second.address + cut};
+    const uint64_t gone = end - right->first;
+    const Interval rest{rightEnd - end, right->second.type, right->second.address + gone};
     right = intervals.emplace_hint(intervals.erase(right), end, rest);
   }
+  return right;
+}
 
+/** Sets one interval: cuts what is there, then joins it with its neighbours where they continue. */
+void MappingCache::assign(Intervals& intervals, const Mapping& mapping) {
+  const uint64_t start = mapping.offset;
+  const uint64_t end = start + mapping.length;
+  Interval added{mapping.length, static_cast<uint64_t>(mapping.type), mapping.address};
+
+  auto right = cut(intervals, start, end);
   if (right != intervals.end() && right->first == end) {
     if (continues({start, added}, end, right->second)) {
       added.length += right->second.length;

@@ -2,39 +2,37 @@
 //
 //   inline   a small one that the page cache has: the request loop reads with RWF_NOWAIT and
 //            replies; no other thread, no waiting
-//   splice   a large one: a thread of the pool lets the pages of the page cache pass through a pipe
-//            to /dev/fuse, which spares one of two copies
+//   splice   a large one: a thread of the pool passes on the pages of the page cache
 //   copy     all others: a thread of the pool reads, waiting for the device, and replies
 //
-// Each thread has a buffer and a pipe for one reply. Large ones go to the pool even when the page
-// cache has them, so that processors share the work of several readers.
+// A WRITE is carried out by the request loop when it is small and does not have to wait, or when the
+// next request may depend on it; by a thread of the pool otherwise, which gets the buffer that the
+// data arrived in.
+//
+// Each thread has a buffer and a pipe for one reply. Large transfers go to the pool even when the
+// page cache has everything, so that processors share the work of several clients.
 
 #include "mover.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/fuse.h>
 #include <linux/magic.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
-#include <unistd.h>
 
-#include <cstring>
+#include <algorithm>
 
 #include "device.h"
 
 namespace {
 
-/** Rounding up a read for O_DIRECT may go this far beyond the reply. */
+/** Rounding up a transfer for O_DIRECT may go this far beyond it. */
 constexpr size_t SLACK_BYTES = ALIGNMENT_BYTES_MAX;
-/** From this size on it pays to wake a thread for a READ, and to splice. */
+/** From this size on it pays to wake a thread for a READ. */
 constexpr uint32_t LARGE_BYTES = 64 * 1024;
-/** On average. Smaller pieces are cheaper to copy than to splice. */
-constexpr uint32_t SPLICE_SEGMENT_BYTES_MIN = 16 * 1024;
-/** A pipe counts pages. Where they are larger than this, we only ask for too many. */
-constexpr size_t PAGE_BYTES = 4096;
+/** Buffers for WRITEs, besides one for each thread: one that is being filled, and some in a queue. */
+constexpr size_t QUEUED_BUFFERS = 8;
 
 /** True when the file lies in memory: reading it never waits, and may not know RWF_NOWAIT. */
 bool liesInMemory(int fd) {
@@ -45,36 +43,12 @@ bool liesInMemory(int fd) {
 
 }  // namespace
 
-AlignedBuffer::AlignedBuffer(size_t bytes) : bytes_(bytes) {
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  data_ = memory == MAP_FAILED ? nullptr : static_cast<uint8_t*>(memory);
-}
-
-AlignedBuffer::~AlignedBuffer() {
-  if (data_ != nullptr) munmap(data_, bytes_);
-}
-
-void PagePipe::open() {
-  pages_ = 0;
-  in_.reset();
-  out_.reset();
-  int ends[2];
-  if (bytes_ == 0 || pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return;
-  out_ = Descriptor(ends[0]);
-  in_ = Descriptor(ends[1]);
-  const size_t pagesMax = bytes_ / PAGE_BYTES + 2;
-  for (size_t pages = pagesMax; pages > 1; pages /= 2)
-    if (fcntl(ends[1], F_SETPIPE_SZ, pages * PAGE_BYTES) > 0) break;
-  const int capacity = fcntl(ends[1], F_GETPIPE_SZ);
-  pages_ = capacity > 0 ? static_cast<size_t>(capacity) / PAGE_BYTES : 0;
-}
-
-int sendReply(int fuseFd, uint64_t unique, int error, const uint8_t* data, size_t bytes) {
+int sendReply(int fuseFd, uint64_t unique, int error, const void* data, size_t bytes) {
   fuse_out_header header{};
   header.len = static_cast<uint32_t>(sizeof header + bytes);
   header.error = error;
   header.unique = unique;
-  iovec parts[2] = {{&header, sizeof header}, {const_cast<uint8_t*>(data), bytes}};
+  iovec parts[2] = {{&header, sizeof header}, {const_cast<void*>(data), bytes}};
   while (writev(fuseFd, parts, bytes == 0 ? 1 : 2) < 0) {
     if (errno == ENOENT) return 0;
     if (errno != EINTR) return -errno;
@@ -84,8 +58,10 @@ int sendReply(int fuseFd, uint64_t unique, int error, const uint8_t* data, size_
 
 Mover::Mover(const MoverOptions& options)
     : options_(options),
-      alignment_(deviceAlignment(options.deviceFd)),
-      neverWaits_(liesInMemory(options.deviceFd)),
+      ends_{options.fuseFd, options.deviceFd, options.deviceDirect,
+            deviceAlignment(options.deviceFd), liesInMemory(options.deviceFd)},
+      reader_(ends_),
+      writer_(ends_),
       buffer_(options.bodyBytesMax + SLACK_BYTES) {}
 
 Mover::~Mover() {
@@ -93,7 +69,7 @@ Mover::~Mover() {
     const std::lock_guard<std::mutex> guard(lock_);
     stopping_ = true;
   }
-  changed_.notify_all();
+  queued_.notify_all();
   for (const pthread_t thread : threads_) pthread_join(thread, nullptr);
 }
 
@@ -113,25 +89,65 @@ int Mover::start() {
   return threads_.empty() ? -error : 0;
 }
 
-void Mover::serve(ReadJob& job) {
-  if (options_.deviceDirect || job.bytes >= LARGE_BYTES) {
-    hand(job);
-    return;
-  }
-  const int error = fill(job, buffer_.data(), Wait::No);
-  if (error == -EAGAIN) {
-    hand(job);
-    return;
-  }
-  sendReply(options_.fuseFd, job.unique, error, buffer_.data(), error == 0 ? job.bytes : 0);
+void Mover::read(Transfer& job) {
+  const bool alone = !ends_.deviceDirect && job.bytes < LARGE_BYTES;
+  if (!alone || !reader_.copy(job, buffer_, Wait::No)) hand(job);
 }
 
-void Mover::hand(ReadJob& job) {
+void Mover::write(Transfer& job, std::unique_ptr<AlignedBuffer>& data) {
+  std::unique_ptr<AlignedBuffer> next;
+  if (writer_.isWorthAThread(job)) next = takeBuffer();
+  if (next == nullptr) {
+    writer_.write(job, data->data());
+    return;
+  }
+  job.data = std::move(data);
+  data = std::move(next);
+  hand(job);
+}
+
+int Mover::writeNow(const Transfer& job, const AlignedBuffer& data) const {
+  return writer_.write(job, data.data());
+}
+
+std::unique_ptr<AlignedBuffer> Mover::takeBuffer() {
+  const std::lock_guard<std::mutex> guard(lock_);
+  std::unique_ptr<AlignedBuffer> buffer;
+  if (!spare_.empty()) {
+    buffer = std::move(spare_.back());
+    spare_.pop_back();
+  } else if (buffersMade_ < options_.threads + QUEUED_BUFFERS) {
+    buffer = std::make_unique<AlignedBuffer>(options_.bodyBytesMax + SLACK_BYTES);
+    if (buffer->data() == nullptr) return nullptr;
+    buffersMade_++;
+  }
+  return buffer;
+}
+
+void Mover::awaitNode(uint64_t node) {
+  std::unique_lock<std::mutex> guard(lock_);
+  finished_.wait(guard, [this, node] {
+    return std::none_of(underWay_.begin(), underWay_.end(),
+                        [node](const UnderWay& each) { return each.node == node; });
+  });
+}
+
+void Mover::awaitWrites() {
+  std::unique_lock<std::mutex> guard(lock_);
+  finished_.wait(guard, [this] {
+    return std::none_of(underWay_.begin(), underWay_.end(), [](const UnderWay& each) {
+      return each.kind == TransferKind::Write;
+    });
+  });
+}
+
+void Mover::hand(Transfer& job) {
   {
     const std::lock_guard<std::mutex> guard(lock_);
+    underWay_.push_back({job.node, job.kind});
     queue_.push_back(std::move(job));
   }
-  changed_.notify_one();
+  queued_.notify_one();
 }
 
 void* Mover::threadMain(void* mover) {
@@ -144,87 +160,30 @@ void Mover::work() {
   PagePipe pipe(options_.deviceDirect ? 0 : options_.bodyBytesMax);
   std::unique_lock<std::mutex> guard(lock_);
   for (;;) {
-    changed_.wait(guard, [this] { return stopping_ || !queue_.empty(); });
+    queued_.wait(guard, [this] { return stopping_ || !queue_.empty(); });
     if (queue_.empty()) return;
-    const ReadJob job = std::move(queue_.front());
+    Transfer job = std::move(queue_.front());
     queue_.pop_front();
     guard.unlock();
-    if (!splice(job, pipe)) {
-      const int error = buffer.data() == nullptr ? -EIO : fill(job, buffer.data(), Wait::Yes);
-      sendReply(options_.fuseFd, job.unique, error, buffer.data(), error == 0 ? job.bytes : 0);
+    if (job.kind == TransferKind::Write) {
+      writer_.write(job, job.data->data());
+    } else if (!reader_.splice(job, pipe)) {
+      reader_.copy(job, buffer, Wait::Yes);
     }
     guard.lock();
+    finish(job);
   }
 }
 
-/** Answers `job` without copying, if that is worth it. @returns false when it was not answered. */
-bool Mover::splice(const ReadJob& job, PagePipe& pipe) const {
-  if (job.bytes < LARGE_BYTES || job.segments.size() > job.bytes / SPLICE_SEGMENT_BYTES_MIN)
-    return false;
-  size_t pages = 1;
-  for (const Segment& segment : job.segments) {
-    if (segment.zeros) return false;
-    pages += (segment.address + segment.length - 1) / PAGE_BYTES - segment.address / PAGE_BYTES + 1;
+/** Called with the lock held, when the kernel has its reply. */
+void Mover::finish(Transfer& job) {
+  const auto found = std::find_if(
+      underWay_.begin(), underWay_.end(),
+      [&job](const UnderWay& each) { return each.node == job.node && each.kind == job.kind; });
+  if (found != underWay_.end()) {
+    *found = underWay_.back();
+    underWay_.pop_back();
   }
-  if (pages > pipe.pages()) return false;
-  if (!fillPipe(job, pipe)) {
-    pipe.empty();
-    return false;
-  }
-  const size_t length = sizeof(fuse_out_header) + job.bytes;
-  if (::splice(pipe.out(), nullptr, options_.fuseFd, nullptr, length, 0) >= 0) return true;
-  const bool interrupted = errno == ENOENT;
-  pipe.empty();
-  return interrupted;
-}
-
-/** Puts the header and the pages of a reply into the pipe. @returns false when one is missing. */
-bool Mover::fillPipe(const ReadJob& job, PagePipe& pipe) const {
-  fuse_out_header header{};
-  header.len = static_cast<uint32_t>(sizeof header + job.bytes);
-  header.unique = job.unique;
-  if (write(pipe.in(), &header, sizeof header) != sizeof header) return false;
-  for (const Segment& segment : job.segments) {
-    auto at = static_cast<off_t>(segment.address);
-    const off_t end = at + segment.length;
-    while (at < end) {
-      const auto rest = static_cast<size_t>(end - at);
-      if (::splice(options_.deviceFd, &at, pipe.in(), nullptr, rest, 0) <= 0) return false;
-    }
-  }
-  return true;
-}
-
-/** Gathers the bytes of `job`. @returns zero, -EIO, or -EAGAIN when it had to wait and may not. */
-int Mover::fill(const ReadJob& job, uint8_t* into, Wait wait) const {
-  for (const Segment& segment : job.segments) {
-    if (segment.zeros) {
-      memset(into, 0, segment.length);
-    } else {
-      const int error = readSegment(segment, into, wait);
-      if (error != 0) return error;
-    }
-    into += segment.length;
-  }
-  return 0;
-}
-
-/** Reads one mapped piece. What it overwrites behind the piece is filled in later. */
-int Mover::readSegment(const Segment& segment, uint8_t* into, Wait wait) const {
-  const auto at = static_cast<off_t>(segment.address);
-  if (wait == Wait::No) {
-    const iovec place{into, segment.length};
-    const int flags = neverWaits_ ? 0 : RWF_NOWAIT;
-    const ssize_t got = preadv2(options_.deviceFd, &place, 1, at, flags);
-    return got == static_cast<ssize_t>(segment.length) ? 0 : -EAGAIN;
-  }
-  const bool inPlace =
-      segment.address % alignment_ == 0 && reinterpret_cast<uintptr_t>(into) % alignment_ == 0;
-  if (options_.deviceDirect && inPlace) {
-    const size_t rounded = (segment.length + alignment_ - 1) / alignment_ * alignment_;
-    const ssize_t got = pread(options_.deviceFd, into, rounded, at);
-    if (got >= static_cast<ssize_t>(segment.length)) return 0;
-  }
-  const int64_t got = readDeviceFully(options_.deviceFd, segment.address, into, segment.length);
-  return got == static_cast<int64_t>(segment.length) ? 0 : -EIO;
+  if (job.data != nullptr) spare_.push_back(std::move(job.data));
+  finished_.notify_all();
 }

@@ -1,6 +1,6 @@
 /**
- * The structs and constants of the FUSE wire protocol, 7.31 to 7.45, as far as a read-only server
- * meets them. Numbers are in the byte order of the host, which on every machine that Node runs on
+ * The structs and constants of the FUSE wire protocol, 7.31 to 7.45, as far as this server meets
+ * them. Numbers are in the byte order of the host, which on every machine that Node runs on
  * with Linux is little-endian.
  *
  *     request  | fuse_in_header 40 | struct of the operation | names, data |
@@ -107,6 +107,81 @@ export const GetattrIn = layout("fuse_getattr_in", 16, {
   fh:           [8, "le64"],
 });
 
+// biome-ignore format: a table
+export const SetattrIn = layout("fuse_setattr_in", 88, {
+  valid:     [0, "le32"],
+  padding:   [4, "le32"],
+  fh:        [8, "le64"],
+  size:      [16, "le64"],
+  lockOwner: [24, "le64"],
+  atime:     [32, "le64"],
+  mtime:     [40, "le64"],
+  ctime:     [48, "le64"],
+  atimensec: [56, "le32"],
+  mtimensec: [60, "le32"],
+  ctimensec: [64, "le32"],
+  mode:      [68, "le32"],
+  unused4:   [72, "le32"],
+  uid:       [76, "le32"],
+  gid:       [80, "le32"],
+  unused5:   [84, "le32"],
+});
+
+/** `fuse_setattr_in.valid`: which fields are meant. Those about handles and locks are not here. */
+// biome-ignore format: a table
+export const SetattrValid = {
+  MODE: 1 << 0, UID: 1 << 1, GID: 1 << 2, SIZE: 1 << 3, ATIME: 1 << 4, MTIME: 1 << 5,
+  ATIME_NOW: 1 << 7, MTIME_NOW: 1 << 8, CTIME: 1 << 10, KILL_SUIDGID: 1 << 11,
+} as const;
+
+/** A name follows. */
+// biome-ignore format: a table
+export const MknodIn = layout("fuse_mknod_in", 16, {
+  mode:    [0, "le32"],
+  rdev:    [4, "le32"],
+  umask:   [8, "le32"],
+  padding: [12, "le32"],
+});
+
+/** A name follows. */
+// biome-ignore format: a table
+export const MkdirIn = layout("fuse_mkdir_in", 8, {
+  mode:  [0, "le32"],
+  umask: [4, "le32"],
+});
+
+/** The body of CREATE and TMPFILE. A name follows, which for TMPFILE means nothing. */
+// biome-ignore format: a table
+export const CreateIn = layout("fuse_create_in", 16, {
+  flags:     [0, "le32"],
+  mode:      [4, "le32"],
+  umask:     [8, "le32"],
+  openFlags: [12, "le32"],
+});
+
+/** The new name follows. */
+// biome-ignore format: a table
+export const LinkIn = layout("fuse_link_in", 8, {
+  oldnodeid: [0, "le64"],
+});
+
+/** The old and the new name follow. */
+// biome-ignore format: a table
+export const RenameIn = layout("fuse_rename_in", 8, {
+  newdir: [0, "le64"],
+});
+
+/** The old and the new name follow. */
+// biome-ignore format: a table
+export const Rename2In = layout("fuse_rename2_in", 16, {
+  newdir:  [0, "le64"],
+  flags:   [8, "le32"],
+  padding: [12, "le32"],
+});
+
+/** `fuse_rename2_in.flags`. @see rename(2) */
+export const RenameFlag = { NOREPLACE: 1, EXCHANGE: 2, WHITEOUT: 4 } as const;
+
 /** One instant within `fuse_statx`. */
 // biome-ignore format: a table
 export const SxTime = layout("fuse_sx_time", 16, {
@@ -172,6 +247,13 @@ export const BatchForgetIn = layout("fuse_batch_forget_in", 8, {
   dummy: [4, "le32"],
 });
 
+/** So many of these follow `fuse_batch_forget_in` as it says. */
+// biome-ignore format: a table
+export const ForgetOne = layout("fuse_forget_one", 16, {
+  nodeid:  [0, "le64"],
+  nlookup: [8, "le64"],
+});
+
 // biome-ignore format: a table
 export const OpenOut = layout("fuse_open_out", 16, {
   fh:        [0, "le64"],
@@ -194,6 +276,65 @@ export const ReadIn = layout("fuse_read_in", 40, {
   padding:   [36, "le32"],
 });
 
+/** `size` bytes of data follow. */
+// biome-ignore format: a table
+export const WriteIn = layout("fuse_write_in", 40, {
+  fh:         [0, "le64"],
+  offset:     [8, "le64"],
+  size:       [16, "le32"],
+  writeFlags: [20, "le32"],
+  lockOwner:  [24, "le64"],
+  flags:      [32, "le32"],
+  padding:    [36, "le32"],
+});
+
+/** `fuse_write_in.write_flags`: take set-id bits and capabilities from the file. */
+export const WRITE_KILL_SUIDGID = 1 << 2;
+
+/** Answers WRITE and COPY_FILE_RANGE. */
+// biome-ignore format: a table
+export const WriteOut = layout("fuse_write_out", 8, {
+  size:    [0, "le32"],
+  padding: [4, "le32"],
+});
+
+/** The body of FSYNC and FSYNCDIR. */
+// biome-ignore format: a table
+export const FsyncIn = layout("fuse_fsync_in", 16, {
+  fh:         [0, "le64"],
+  fsyncFlags: [8, "le32"],
+  padding:    [12, "le32"],
+});
+
+/** `fuse_fsync_in.fsync_flags`: the contents, and no more of the inode than they need. */
+export const FSYNC_FDATASYNC = 1 << 0;
+
+// biome-ignore format: a table
+export const FallocateIn = layout("fuse_fallocate_in", 32, {
+  fh:      [0, "le64"],
+  offset:  [8, "le64"],
+  length:  [16, "le64"],
+  mode:    [24, "le32"],
+  padding: [28, "le32"],
+});
+
+/** The body of COPY_FILE_RANGE and COPY_FILE_RANGE_64. */
+// biome-ignore format: a table
+export const CopyFileRangeIn = layout("fuse_copy_file_range_in", 56, {
+  fhIn:      [0, "le64"],
+  offIn:     [8, "le64"],
+  nodeidOut: [16, "le64"],
+  fhOut:     [24, "le64"],
+  offOut:    [32, "le64"],
+  len:       [40, "le64"],
+  flags:     [48, "le64"],
+});
+
+// biome-ignore format: a table
+export const CopyFileRangeOut = layout("fuse_copy_file_range_out", 8, {
+  bytesCopied: [0, "le64"],
+});
+
 /** A name of `namelen` bytes follows; records start at multiples of 8. */
 // biome-ignore format: a table
 export const Dirent = layout("fuse_dirent", 24, {
@@ -209,6 +350,25 @@ export const Direntplus = layout("fuse_direntplus", 152, {
   entryOut: [0, 128],
   dirent:   [128, 24],
 });
+
+/** A name and `size` bytes of value follow. Without SETXATTR_EXT, only the first 8 bytes are sent. */
+// biome-ignore format: a table
+export const SetxattrIn = layout("fuse_setxattr_in", 16, {
+  size:          [0, "le32"],
+  flags:         [4, "le32"],
+  setxattrFlags: [8, "le32"],
+  padding:       [12, "le32"],
+});
+
+/** The start of `fuse_setxattr_in` that every kernel sends. */
+// biome-ignore format: a table
+export const SetxattrInCompat = layout("fuse_setxattr_in_compat", 8, {
+  size:  [0, "le32"],
+  flags: [4, "le32"],
+});
+
+/** `fuse_setxattr_in.setxattr_flags`: the ACL takes the setgid bit away. */
+export const SETXATTR_ACL_KILL_SGID = 1 << 0;
 
 // biome-ignore format: a table
 export const GetxattrIn = layout("fuse_getxattr_in", 8, {
@@ -316,12 +476,14 @@ export const InitOut = layout("fuse_init_out", 64, {
   unused:              [42, 22],
 });
 
-/** `flags` of `fuse_init_in` and `fuse_init_out`: those that a read-only server wants. */
+/** `flags` of `fuse_init_in` and `fuse_init_out`: those that this server wants. */
 // biome-ignore format: a table
 export const InitFlag = {
-  ASYNC_READ: 1 << 0, EXPORT_SUPPORT: 1 << 4, BIG_WRITES: 1 << 5, HAS_IOCTL_DIR: 1 << 11,
+  ASYNC_READ: 1 << 0, EXPORT_SUPPORT: 1 << 4, BIG_WRITES: 1 << 5, DONT_MASK: 1 << 6,
+  HAS_IOCTL_DIR: 1 << 11,
   DO_READDIRPLUS: 1 << 13, READDIRPLUS_AUTO: 1 << 14, ASYNC_DIO: 1 << 15,
   NO_OPEN_SUPPORT: 1 << 17, PARALLEL_DIROPS: 1 << 18, POSIX_ACL: 1 << 20, ABORT_ERROR: 1 << 21,
   MAX_PAGES: 1 << 22, CACHE_SYMLINKS: 1 << 23, NO_OPENDIR_SUPPORT: 1 << 24,
-  EXPLICIT_INVAL_DATA: 1 << 25, INIT_EXT: 1 << 30,
+  EXPLICIT_INVAL_DATA: 1 << 25, HANDLE_KILLPRIV_V2: 1 << 28, SETXATTR_EXT: 1 << 29,
+  INIT_EXT: 1 << 30,
 } as const;

@@ -13,7 +13,9 @@ import type { At } from "../base/layout.ts";
 import { setLe16, setLe32, setLe64 } from "../base/layout.ts";
 import { FileType, type Inode, type Timestamp } from "../ext4/index.ts";
 import { Attr, AttrOut, EntryOut, Statx, StatxMask, StatxOut, SxTime } from "./abi.ts";
+import { encodeDevice } from "./device-number.ts";
 import { STATX_ATTRIBUTES_MASK, statxAttributes } from "./file-flags.ts";
+import type { Lifetimes } from "./lifetimes.ts";
 import { nodeOf, ROOT_NODE } from "./nodes.ts";
 import type { ServedFilesystem } from "./served.ts";
 
@@ -25,7 +27,7 @@ export interface AttributeOptions {
   readonly attrTimeout?: number;
   /** The same for the fact that a name does not exist. */
   readonly negativeTimeout?: number;
-  /** Everything belongs to this user. */
+  /** Everything belongs to this user, new files on the image as well. */
   readonly uid?: number;
   /** Everything belongs to this group. */
   readonly gid?: number;
@@ -54,11 +56,6 @@ function timeout(seconds = UNLIMITED_SECONDS): Timeout {
   return { seconds: whole, nanoseconds: Math.floor(rest * NANOSECONDS) };
 }
 
-/** A device number as it crosses the border. @see new_encode_dev() in include/linux/kdev_t.h */
-function encodeDevice(major: number, minor: number): number {
-  return (minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12);
-}
-
 /** Stores signed seconds: the two's complement of a whole number within ±2^53. */
 function setSeconds(view: DataView, base: number, at: At<"le64">, seconds: number): void {
   view.setUint32(base + at, seconds, true);
@@ -78,6 +75,7 @@ export function isRegular(mode: number): boolean {
 /** Writes attributes into replies. Long-lived; writing allocates nothing. */
 export class AttributeWriter {
   readonly #fs: ServedFilesystem;
+  readonly #lifetimes: Lifetimes | undefined;
   readonly #blockSize: number;
   readonly #entry: Timeout;
   readonly #attr: Timeout;
@@ -87,8 +85,10 @@ export class AttributeWriter {
   readonly #fmask: number | undefined;
   readonly #dmask: number | undefined;
 
-  constructor(fs: ServedFilesystem, options: AttributeOptions) {
+  /** @param lifetimes told of every node that a reply gives to the kernel. */
+  constructor(fs: ServedFilesystem, options: AttributeOptions, lifetimes?: Lifetimes) {
     this.#fs = fs;
+    this.#lifetimes = lifetimes;
     this.#blockSize = fs.blockSize;
     this.#entry = timeout(options.entryTimeout);
     this.#attr = timeout(options.attrTimeout);
@@ -102,6 +102,7 @@ export class AttributeWriter {
   /** Fills a `fuse_entry_out`: the kernel may now use the node, and holds one lookup on it. */
   writeEntry(view: DataView, base: number, inode: Inode): void {
     const node = nodeOf(inode.number);
+    this.#lifetimes?.add(node);
     setLe64(view, base, EntryOut.nodeid, node);
     // The kernel makes the root by itself, with generation 0, and warns about any other.
     setLe64(view, base, EntryOut.generation, node === ROOT_NODE ? 0 : inode.generation);

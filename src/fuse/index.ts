@@ -9,4 +9,4 @@ export {
   ProtocolVersionError,
 } from "./negotiation.ts";
 export { type PresentationOptions, type ServedFilesystem, serveExt4 } from "./served.ts";
-export { Session, type SessionOptions } from "./session.ts";
+export { Session, type SessionOptions, type Synchronous } from "./session.ts";

@@ -25,8 +25,7 @@ export const TIME_GRANULARITY_NS = 1;
  * Features asked for wherever the kernel has them.
  *
  * Not asked for: AUTO_INVAL_DATA (would win over EXPLICIT_INVAL_DATA, and nobody changes the device
- * behind our back), the SPLICE family (the kernel accepts spliced replies without being told), and
- * all that only matters to writers.
+ * behind our back), and the SPLICE family (the kernel accepts spliced replies without being told).
  */
 const WANTED =
   InitFlag.ASYNC_READ |
@@ -45,6 +44,19 @@ const WANTED =
   InitFlag.EXPLICIT_INVAL_DATA |
   InitFlag.INIT_EXT;
 
+/**
+ * Features asked for by a mount that can be written to.
+ *
+ *     DONT_MASK           a default ACL of the directory decides whether the umask applies
+ *     HANDLE_KILLPRIV_V2  a WRITE says when it takes set-id bits away, so that the kernel does not
+ *                         ask for `security.capability` before each
+ *     SETXATTR_EXT        so does an ACL that takes the setgid bit away
+ *
+ * Not asked for: WRITEBACK_CACHE, with which write(2) would not learn that there is no space, and
+ * ATOMIC_O_TRUNC, which needs an OPEN.
+ */
+const WANTED_TO_WRITE = InitFlag.DONT_MASK | InitFlag.HANDLE_KILLPRIV_V2 | InitFlag.SETXATTR_EXT;
+
 /** What the kernel says in `fuse_init_in`. */
 export interface Offer {
   readonly major: number;
@@ -60,6 +72,12 @@ export interface NegotiationOptions {
    * `default_permissions`. Default true.
    */
   readonly acl?: boolean;
+}
+
+/** What the filesystem decides. */
+export interface NegotiationNeeds {
+  /** It can be written to. */
+  readonly writable: boolean;
 }
 
 /** What was agreed. */
@@ -88,11 +106,15 @@ export class ProtocolVersionError extends FsError {
  *
  * @throws ProtocolVersionError when it is too old.
  */
-export function negotiate(offer: Offer, options: NegotiationOptions): Connection {
+export function negotiate(
+  offer: Offer,
+  { acl, writable }: NegotiationOptions & NegotiationNeeds,
+): Connection {
   if (offer.major < KERNEL_VERSION || offer.minor < MINOR_VERSION_MIN) {
     throw new ProtocolVersionError(offer);
   }
-  const wanted = WANTED | (options.acl === false ? 0 : InitFlag.POSIX_ACL);
+  const wanted =
+    WANTED | (acl === false ? 0 : InitFlag.POSIX_ACL) | (writable ? WANTED_TO_WRITE : 0);
   return {
     minor: Math.min(offer.minor, MINOR_VERSION_MAX),
     maxReadahead: offer.maxReadahead,

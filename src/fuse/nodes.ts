@@ -7,9 +7,7 @@
  * Inode 1 (the list of bad blocks) is node 2, so that a hostile directory entry that names it can
  * never be taken for the root.
  *
- * Lookup counts: the kernel counts its references to a node and gives them back with FORGET. A
- * server needs the count to know when it may drop what it keeps for a node. Nothing is kept here
- * while the mount is read-only, so nothing is counted.
+ * What the kernel knows of them is counted elsewhere (lifetimes.ts), for inodes that lose their names.
  *
  * @see fuse_kernel.h 7.45, FUSE_ROOT_ID
  */

@@ -100,9 +100,14 @@ export class Reply {
     return this.finish();
   }
 
-  /** Answers that the name asked for is `inode`. */
-  entry(inode: Inode): number {
+  /** Appends that the node asked for is `inode`. */
+  appendEntry(inode: Inode): void {
     this.#attributes.writeEntry(this.view, this.append(EntryOut), inode);
+  }
+
+  /** Answers that the node asked for is `inode`, and nothing else. */
+  entry(inode: Inode): number {
+    this.appendEntry(inode);
     return this.finish();
   }
 

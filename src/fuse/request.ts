@@ -100,6 +100,13 @@ export class Request {
     throw malformed("a name has no end");
   }
 
+  /** Takes all that is left. @returns a view. */
+  takeRest(): Uint8Array {
+    const start = this.#cursor;
+    this.#cursor = this.#end;
+    return this.#bytes.subarray(start, this.#end);
+  }
+
   /** A 32-bit field of the struct at `base`. */
   u32(base: number, at: At<"le32">): number {
     return le32(this.view, base, at);
@@ -122,6 +129,11 @@ export class Request {
   /** The lower half of a 64-bit field. */
   u64Lo(base: number, at: At<"le64">): number {
     return this.view.getUint32(base + at, true);
+  }
+
+  /** A 64-bit field that holds signed seconds, the low 53 bits of which are enough. */
+  seconds(base: number, at: At<"le64">): number {
+    return (this.u64Hi(base, at) | 0) * 0x1_0000_0000 + this.u64Lo(base, at);
   }
 
   /** The number that pairs the request with its reply, for a person. */

@@ -8,6 +8,7 @@
 import type { InodeNumber } from "../base/numbers.ts";
 import type { DirectorySink, Filesystem, Inode, Iomap } from "../ext4/index.ts";
 import * as ext4 from "../ext4/index.ts";
+import type { ServedChanges } from "./served-changes.ts";
 
 /** Each method is the function of the same name in `src/ext4/index.ts`, where it is documented. */
 export interface ServedFilesystem {
@@ -29,6 +30,8 @@ export interface ServedFilesystem {
   readFile(inode: Inode, offset: number, into: Uint8Array): number;
   seekData(inode: Inode, offset: number): number;
   seekHole(inode: Inode, offset: number): number;
+  /** Absent from a read-only mount. */
+  readonly changes: ServedChanges | undefined;
 }
 
 /** How an image is presented. */
@@ -59,5 +62,6 @@ export function serveExt4(fs: Filesystem, { minixdf }: PresentationOptions): Ser
     readFile: (inode, offset, into) => ext4.readFile(fs, inode, offset, into),
     seekData: (inode, offset) => ext4.seekData(fs, inode, offset),
     seekHole: (inode, offset) => ext4.seekHole(fs, inode, offset),
+    changes: undefined,
   };
 }

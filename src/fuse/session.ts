@@ -8,25 +8,37 @@
  *
  *     CorruptionError     its errno (EUCLEAN)     once for each rule and place
  *     FsError             its errno               only EIO: a device failed
- *     anything else       EIO                     always, with the stack: it is our bug
+ *     anything else       EIO                     always, with the stack: it is our bug, and nothing
+ *                                                 is changed any more
  */
 import { Errno, errnoName } from "../base/errno.ts";
+import type { InodeNumber } from "../base/numbers.ts";
 import { CorruptionError, FsError, newIomap } from "../ext4/index.ts";
 import { KERNEL_VERSION, OutHeader, opcodeName } from "./abi.ts";
 import { type AttributeOptions, AttributeWriter } from "./attributes.ts";
-import { type Channel, CLOSED, NO_REPLY, SERVE_BY_SHIM, TIMED_OUT } from "./channel.ts";
+import {
+  type Channel,
+  CLOSED,
+  NO_REPLY,
+  SERVE_BY_SHIM,
+  TIMED_OUT,
+  WRITTEN_STRIDE,
+} from "./channel.ts";
 import { CorruptionLog } from "./corruption-log.ts";
+import { Lifetimes } from "./lifetimes.ts";
 import {
   type Connection,
   type NegotiationOptions,
   negotiate,
   ProtocolVersionError,
 } from "./negotiation.ts";
+import { inodeOf } from "./nodes.ts";
 import { OPERATIONS } from "./operations/index.ts";
-import type { Context } from "./operations/operation.ts";
+import type { Context, Operation } from "./operations/operation.ts";
 import { Reply } from "./reply.ts";
 import { Request } from "./request.ts";
 import type { ServedFilesystem } from "./served.ts";
+import type { ServedChanges } from "./served-changes.ts";
 import { TimerList } from "./timers.ts";
 
 export interface SessionOptions extends AttributeOptions, NegotiationOptions {
@@ -36,13 +48,20 @@ export interface SessionOptions extends AttributeOptions, NegotiationOptions {
   readonly trace?: (line: string) => void;
   /** Called once the kernel has the answer to INIT: the mount is live. */
   readonly onReady?: (connection: Connection) => void;
+  /** Which changes are durable before they are answered. WRITE is not among them: FSYNC follows. */
+  readonly synchronous?: Synchronous;
   /** The clock of `every`, in milliseconds; one that never jumps if there is one. */
   readonly now?: () => number;
 }
 
+/** None; those of names and directories; all. */
+export type Synchronous = "none" | "names" | "all";
+
 /** Serves one filesystem through one channel. */
 export class Session {
   readonly #channel: Channel;
+  readonly #changes: ServedChanges | undefined;
+  readonly #lifetimes: Lifetimes | undefined;
   readonly #request: Request;
   readonly #reply: Reply;
   readonly #context: Context & { connection: Connection | undefined };
@@ -56,7 +75,11 @@ export class Session {
     this.#channel = channel;
     this.#options = options;
     this.#request = new Request(channel.request);
-    this.#reply = new Reply(channel.reply, fs, new AttributeWriter(fs, options));
+    const { changes } = fs;
+    this.#changes = changes;
+    if (changes !== undefined) this.#lifetimes = new Lifetimes((number) => this.#release(number));
+    const attributes = new AttributeWriter(fs, options, this.#lifetimes);
+    this.#reply = new Reply(channel.reply, fs, attributes);
     this.#corruption = new CorruptionLog(options.log);
     this.#timers = new TimerList(options.now ?? Date.now);
     const context: Context & { connection: Connection | undefined } = {
@@ -64,9 +87,12 @@ export class Session {
       channel,
       iomap: newIomap(),
       connection: undefined,
+      lifetimes: this.#lifetimes,
+      owner: options,
       connect: (offer) => {
         if (offer.major > KERNEL_VERSION) return undefined;
-        context.connection = negotiate(offer, options);
+        const writable = changes !== undefined;
+        context.connection = negotiate(offer, { ...options, writable });
         return context.connection;
       },
     };
@@ -74,12 +100,24 @@ export class Session {
   }
 
   /**
-   * Calls `callback` every `periodMs`, between two requests.
+   * Calls `callback` every `periodMs`, between two requests. What it throws is logged.
    *
    * @returns a function that stops it.
    */
   every(periodMs: number, callback: () => void): () => void {
-    return this.#timers.every(periodMs, callback);
+    return this.#timers.every(periodMs, () => {
+      this.#noteWritten();
+      this.#try("between requests", callback);
+    });
+  }
+
+  /**
+   * Tells the filesystem what it has not been told yet, because nobody had to know: when the shim
+   * wrote to which file, and that nobody uses any inode any more.
+   */
+  finish(): void {
+    this.#noteWritten();
+    this.#lifetimes?.releaseAll();
   }
 
   /**
@@ -112,6 +150,7 @@ export class Session {
       this.#options.log(`a request of ${length} bytes has no header; dropped`);
       return NO_REPLY;
     }
+    this.#noteWritten();
     this.#reply.open(this.#request);
     const { trace } = this.#options;
     if (trace === undefined) return this.#serveOne();
@@ -127,18 +166,58 @@ export class Session {
     if (operation === undefined) return this.#reply.error(Errno.ENOSYS);
     try {
       this.#request.verifyLength();
-      return operation.serve(this.#context, this.#request, this.#reply);
+      const replyLength = operation.serve(this.#context, this.#request, this.#reply);
+      if (this.#isSynchronous(operation)) this.#changes?.commit();
+      return replyLength;
     } catch (error) {
       if (error instanceof ProtocolVersionError) this.#failure = error;
       return this.#reply.error(this.#errnoOf(error));
     }
   }
 
+  #isSynchronous({ changes }: Operation): boolean {
+    const { synchronous = "none" } = this.#options;
+    return changes !== undefined && (synchronous === "all" || synchronous === changes);
+  }
+
+  /** Gives files that the shim wrote to their new times. A file may be gone by now. */
+  #noteWritten(): void {
+    const { written } = this.#channel;
+    if (written[0] === 0) return;
+    for (let count = this.#channel.takeWritten(); count > 0; count = this.#channel.takeWritten()) {
+      for (let at = 1; at < 1 + count * WRITTEN_STRIDE; at += WRITTEN_STRIDE) {
+        const [node = 0, seconds = 0, nanoseconds = 0] = written.subarray(at, at + WRITTEN_STRIDE);
+        this.#try(`times of node ${node}`, () =>
+          this.#changes?.noteWrite(inodeOf(node), { seconds, nanoseconds }),
+        );
+      }
+    }
+  }
+
+  /** Frees an inode that nobody uses any more. Who forgets it cannot be told that this failed. */
+  #release(number: InodeNumber): void {
+    this.#try(`release of inode ${number}`, () => this.#changes?.release(number));
+  }
+
+  /** Runs what no request waits for. */
+  #try(where: string, action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      this.#report(where, error);
+    }
+  }
+
   #errnoOf(error: unknown): Errno {
     const { opcode, node } = this.#request;
-    const where = `${opcodeName(opcode)} node ${node}`;
+    return this.#report(`${opcodeName(opcode)} node ${node}`, error);
+  }
+
+  /** Logs `error` if it deserves that. @returns what a request that met it is answered. */
+  #report(where: string, error: unknown): Errno {
     if (error instanceof CorruptionError) {
       this.#corruption.report(where, error);
+      this.#changes?.reportCorruption(error);
       return error.errno;
     }
     if (error instanceof FsError) {
@@ -149,6 +228,7 @@ export class Session {
     }
     const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
     this.#options.log(`${where}: unexpected error: ${what}`);
+    this.#changes?.abort(error);
     return Errno.EIO;
   }
 

@@ -52,34 +52,46 @@ export interface MountResult {
 export interface ChannelOptions {
   /** The connected `/dev/fuse` descriptor. The channel does not close it. */
   readonly fuseFd: number;
-  /** The device that READ is served from; opened with OPEN_DIRECT or not. */
+  /** The device that READ and WRITE are served from; opened with OPEN_DIRECT or not. */
   readonly deviceFd: number;
   readonly deviceDirect: boolean;
   /** Where the filesystem starts on the device: added to every mapping. */
   readonly deviceOffsetBytes: number;
+  /** The block size of the filesystem: zeros fill the rest of new blocks. */
+  readonly blockBytes: number;
   /** Longest request or reply body in bytes. */
   readonly bodyBytesMax: number;
   /** Threads that wait for the device so that the request loop does not. */
   readonly ioThreads: number;
-  /** Hand every READ to TypeScript before serving it, so that a trace sees it. */
-  readonly traceReads: boolean;
+  /** Hand every READ and WRITE to TypeScript before serving it, so that a trace sees it. */
+  readonly traceTransfers: boolean;
 }
 
 /**
- * The transport. Structurally the `Channel` of src/fuse/channel.ts, where `next` and `map` are
- * documented. It belongs to the thread that made it.
+ * The transport. Structurally the `Channel` of src/fuse/channel.ts, where `next`, `map` and all that
+ * concerns WRITE are documented. It belongs to the thread that made it.
  *
  * The cache of mappings is bounded (500,000 intervals, 32 MiB); a batch that `map` is given is
  * complete until the next one, whatever the cache has to drop for it. A batch with an impossible
- * number in it is refused as a whole, so that its READ gets EIO. What the kernel forgets (FORGET,
- * BATCH_FORGET) is dropped, before TypeScript sees the request.
+ * number in it is refused as a whole, so that its READ or WRITE gets EIO. What the kernel forgets
+ * (FORGET, BATCH_FORGET) is dropped, before TypeScript sees the request.
  */
 export interface NativeChannel {
   readonly request: Uint8Array;
   readonly reply: Uint8Array;
   readonly mappings: Float64Array;
+  readonly written: Float64Array;
   next(replyLength: number, timeoutMs: number): number;
-  map(nodeId: number, sizeBytes: number, count: number): void;
+  map(nodeId: number, sizeBytes: number, count: number, access: number): void;
+  /**
+   * Forgets where the bytes of node `nodeId` from `offset` up to `end` lie. No transfer of the node
+   * is under way any more when this returns.
+   */
+  invalidate(nodeId: number, offset: number, end: number): void;
+  loadData(): void;
+  takeWritten(): number;
+  /** Waits until no WRITE is under way: all that were answered are on the device, or failed. */
+  drain(): void;
   /**
    * Why `next` returned CLOSED, as an errno: ENODEV after an unmount, ECONNABORTED when somebody
    * aborted the connection and left the mount behind, 0 after `interruptChannel`.
@@ -91,7 +103,7 @@ export interface NativeChannel {
   readonly scriptCounts: Float64Array;
   /** Identifies this channel to `interruptChannel`, from any thread. */
   readonly id: number;
-  /** Waits for reads in flight and frees buffers and threads. No call may follow. */
+  /** Waits for transfers in flight and frees buffers and threads. No call may follow. */
   close(): void;
 }
 
@@ -104,6 +116,14 @@ export interface Addon {
   deviceInfo(fd: number): DeviceInfo | number;
   /** Reads `into.length` bytes, aligned or not. @returns bytes read (fewer only at the end) or a negative errno. */
   readDevice(fd: number, offset: number, into: Uint8Array): number;
+  /** Writes all of `bytes`, aligned or not. @returns zero or a negative errno. */
+  writeDevice(fd: number, offset: number, bytes: Uint8Array): number;
+  /** Makes what was written safe from a power cut. @returns zero or a negative errno. */
+  flushDevice(fd: number): number;
+  /** Gives up the contents of a range: TRIM, or a hole in a file. @returns zero or a negative errno. */
+  discardDevice(fd: number, offset: number, length: number): number;
+  /** Makes a range read as zeros. @returns zero or a negative errno. */
+  zeroDevice(fd: number, offset: number, length: number): number;
   closeDescriptor(fd: number): void;
 
   mount(request: MountRequest): MountResult;

@@ -57,9 +57,10 @@ export function makeMount(addon: Addon, plan: MountPlan, hooks: MountHooks): Mou
       deviceFd,
       deviceDirect: plan.image.direct,
       deviceOffsetBytes: plan.image.offsetBytes,
+      blockBytes: fs.superblock.blockSize,
       bodyBytesMax: MAX_WRITE_BYTES,
       ioThreads: IO_THREADS,
-      traceReads: plan.trace,
+      traceTransfers: plan.trace,
     });
     undo.push(() => channel.close());
     const session = new Session(hooks.wrapChannel(channel), serveExt4(fs, plan.presentation), {

@@ -68,6 +68,7 @@ function reportOnDemand(channel: NativeChannel): Channel {
     request: channel.request,
     reply: channel.reply,
     mappings: channel.mappings,
+    written: channel.written,
     next(replyLength, timeoutMs) {
       if (Atomics.load(control, Control.REPORT) !== 0) {
         Atomics.store(control, Control.REPORT, 0);
@@ -75,7 +76,9 @@ function reportOnDemand(channel: NativeChannel): Channel {
       }
       return channel.next(replyLength, timeoutMs);
     },
-    map: (nodeId, sizeBytes, count) => channel.map(nodeId, sizeBytes, count),
+    map: (nodeId, sizeBytes, count, access) => channel.map(nodeId, sizeBytes, count, access),
+    loadData: () => channel.loadData(),
+    takeWritten: () => channel.takeWritten(),
   };
 }
 

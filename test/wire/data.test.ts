@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { Errno } from "../../src/base/errno.ts";
 import { FsError, type Iomap, IomapType } from "../../src/ext4/index.ts";
 import { InitFlag } from "../../src/fuse/abi.ts";
+import { WriteAccess } from "../../src/fuse/channel.ts";
 import type { ServedFilesystem } from "../../src/fuse/served.ts";
 import {
   answerTo,
@@ -74,10 +75,11 @@ test("READ gives the shim the mappings asked for and those that follow", () => {
     {
       node: 12,
       sizeBytes: 20000,
+      access: WriteAccess.ASK,
       mappings: [
-        [4096, 0x10_1000, 4096, MAPPED],
-        [8192, -1, 4096, HOLE],
-        [12288, 0x20_0000, 8192, UNWRITTEN],
+        [4096, 0x10_1000, 4096, MAPPED, 0],
+        [8192, -1, 4096, HOLE, 0],
+        [12288, 0x20_0000, 8192, UNWRITTEN, 0],
       ],
     },
   ]);
@@ -85,7 +87,7 @@ test("READ gives the shim the mappings asked for and those that follow", () => {
 
 test("READ from a byte in the middle of a block maps from there", () => {
   const { channel } = exchange([read(10000, 10)], fileOf(sparse, 20000));
-  expect(channel.maps[0]?.mappings[0]).toEqual([10000, -1, 2288, HOLE]);
+  expect(channel.maps[0]?.mappings[0]).toEqual([10000, -1, 2288, HOLE, 0]);
 });
 
 /** `count` extents of one block each. */
@@ -123,7 +125,7 @@ test("READ does not fail for what lies behind the range asked for", () => {
   });
   const { answers, channel, log } = exchange([read(0, 4096), read(8192, 4096)], broken);
   expect(answers).toEqual(["by the shim", reply(-117)]); // EUCLEAN
-  expect(channel.maps[0]?.mappings).toEqual([[0, 0x10_0000, 8192, MAPPED]]);
+  expect(channel.maps[0]?.mappings).toEqual([[0, 0x10_0000, 8192, MAPPED, 0]]);
   expect(log).toEqual([]);
 });
 
@@ -150,7 +152,7 @@ test("READ with inline bytes anywhere in its range is answered in place as a who
   const fs = fileOf(mixed, 12, { readFile: (_inode, offset, into) => into.fill(offset).length });
   const { answers, channel } = exchange([read(2, 8), read(0, 3)], fs);
   expect(answers).toEqual([reply(0, [2, 2, 2, 2, 2, 2, 2, 2]), "by the shim"]);
-  expect(channel.maps.map(({ mappings }) => mappings)).toEqual([[[0, 4096, 4, MAPPED]]]);
+  expect(channel.maps.map(({ mappings }) => mappings)).toEqual([[[0, 4096, 4, MAPPED, 0]]]);
 });
 
 test("READ at or behind the end answers nothing", () => {

@@ -4,7 +4,8 @@ import { allLayouts, type Layout } from "../../src/base/layout.ts";
 import * as abi from "../../src/fuse/abi.ts";
 import "../../src/fuse/index.ts";
 
-const isOfTheWire = ({ name }: Layout): boolean => /^(fuse_|fsxattr|fsuuid2|int$)/.test(name);
+const isOfTheWire = ({ name }: Layout): boolean =>
+  /^(fuse_|fsxattr|fsuuid2|fstrim_range|int$)/.test(name);
 const layouts = [...allLayouts()].filter(isOfTheWire);
 
 // biome-ignore format: a table
@@ -15,7 +16,11 @@ const SIZES: Record<string, number> = {
   fuse_dirent: 24, fuse_direntplus: 152, fuse_getxattr_in: 8, fuse_getxattr_out: 8,
   fuse_kstatfs: 80, fuse_lseek_in: 24, fuse_lseek_out: 8, fuse_bmap_in: 16, fuse_bmap_out: 8,
   fuse_ioctl_in: 32, fuse_ioctl_out: 16, fuse_init_in: 64, fuse_init_out: 64, fsxattr: 28,
-  fsuuid2: 1, int: 4,
+  fsuuid2: 1, int: 4, fstrim_range: 24, fuse_setattr_in: 88, fuse_mknod_in: 16, fuse_mkdir_in: 8,
+  fuse_create_in: 16, fuse_link_in: 8, fuse_rename_in: 8, fuse_rename2_in: 16, fuse_forget_one: 16,
+  fuse_write_in: 40, fuse_write_out: 8, fuse_fsync_in: 16, fuse_fallocate_in: 32,
+  fuse_copy_file_range_in: 56, fuse_copy_file_range_out: 8, fuse_setxattr_in: 16,
+  fuse_setxattr_in_compat: 8,
 };
 
 test("every struct of the wire has the size that the kernel's header gives it", () => {

@@ -11,6 +11,8 @@ import {
   NO_REPLY,
   SERVE_BY_SHIM,
   TIMED_OUT,
+  WRITTEN_STRIDE,
+  type WriteAccess,
 } from "../../src/fuse/channel.ts";
 import type { ServedFilesystem } from "../../src/fuse/served.ts";
 import { Session, type SessionOptions } from "../../src/fuse/session.ts";
@@ -71,7 +73,8 @@ export type Answer = Uint8Array | "no reply" | "by the shim";
 export interface MapCall {
   readonly node: number;
   readonly sizeBytes: number;
-  /** File offset, device offset, length, type. */
+  readonly access: WriteAccess;
+  /** File offset, device offset, length, type, flags. */
   readonly mappings: readonly (readonly number[])[];
 }
 
@@ -80,9 +83,12 @@ export class FakeChannel implements Channel {
   readonly request: Uint8Array;
   readonly reply: Uint8Array;
   readonly mappings: Float64Array;
+  readonly written = new Float64Array(1 + 8 * WRITTEN_STRIDE);
   readonly answers: Answer[] = [];
   readonly maps: MapCall[] = [];
   readonly timeouts: number[] = [];
+  dataLoads = 0;
+  readonly #written: (readonly number[])[] = [];
   readonly #script: (Uint8Array | "timeout")[];
   #inHand = false;
 
@@ -114,11 +120,32 @@ export class FakeChannel implements Channel {
     return this.reply.slice(0, replyLength);
   }
 
-  map(node: number, sizeBytes: number, count: number): void {
+  map(node: number, sizeBytes: number, count: number, access: WriteAccess): void {
     const mappings = Array.from({ length: count }, (_, index) => [
       ...this.mappings.subarray(index * MAPPING_STRIDE, (index + 1) * MAPPING_STRIDE),
     ]);
-    this.maps.push({ node, sizeBytes, mappings });
+    this.maps.push({ node, sizeBytes, access, mappings });
+  }
+
+  loadData(): void {
+    this.dataLoads += 1;
+  }
+
+  /** The shim wrote to `nodes` by itself. */
+  write(
+    ...nodes: readonly (readonly [node: number, seconds: number, nanoseconds: number])[]
+  ): void {
+    this.#written.push(...nodes);
+    this.written[0] = this.#written.length;
+  }
+
+  takeWritten(): number {
+    const taken = this.#written.splice(0, 8);
+    for (const [index, numbers] of taken.entries()) {
+      this.written.set(numbers, 1 + index * WRITTEN_STRIDE);
+    }
+    this.written[0] = this.#written.length;
+    return taken.length;
   }
 }
 
@@ -172,6 +199,7 @@ export function filesystem(answers: Partial<ServedFilesystem> = {}): ServedFiles
     readFile: notExpected,
     seekData: notExpected,
     seekHole: notExpected,
+    changes: undefined,
     ...answers,
   };
 }

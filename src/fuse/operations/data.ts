@@ -1,6 +1,5 @@
 /**
- * The operations on the contents of files: OPEN, READ, LSEEK, BMAP, and those that a file which is
- * only read needs no answer to: FLUSH, FSYNC, RELEASE.
+ * The operations that read the contents of files: OPEN, RELEASE, READ, LSEEK, BMAP.
  *
  * File data does not pass through here. READ only says where on the device the bytes lie; the shim
  * keeps that and moves the bytes, for this request and all that follow on the same range. The
@@ -23,15 +22,17 @@ import {
   Whence,
 } from "../abi.ts";
 import { isDirectory, isRegular } from "../attributes.ts";
-import { MAPPING_STRIDE, SERVE_BY_SHIM } from "../channel.ts";
+import { SERVE_BY_SHIM } from "../channel.ts";
 import { hasFeature } from "../negotiation.ts";
+import { noteAccess } from "./changing.ts";
+import { MappingBatch } from "./mappings.ts";
 import type { Context, Operation } from "./operation.ts";
 
 /** How many mappings are fetched ahead of what a READ needs. */
 const MAPPINGS_AHEAD = 64;
 
 /** @throws FsError ENOKEY when the contents are encrypted: keys are never given to this server. */
-function refuseEncrypted(inode: Inode): void {
+export function refuseEncrypted(inode: Inode): void {
   if (isRegular(inode.mode) && (inode.flags & InodeFlags.ENCRYPT) !== 0) {
     throw new FsError(Errno.ENOKEY, `inode ${inode.number} is encrypted`);
   }
@@ -63,55 +64,6 @@ export const Release: Operation = {
   name: "RELEASE",
   serve: (_context, _request, reply) => reply.finish(),
 };
-
-/** Sent at every close(2), until it is once refused as unknown. Changes no lookup counts. */
-export const Flush: Operation = {
-  opcode: Opcode.FLUSH,
-  name: "FLUSH",
-  serve: (_context, _request, reply) => reply.error(Errno.ENOSYS),
-};
-
-/** Sent by fsync(2), until it is once refused as unknown; it succeeds then. */
-export const Fsync: Operation = {
-  opcode: Opcode.FSYNC,
-  name: "FSYNC",
-  serve: (_context, _request, reply) => reply.error(Errno.ENOSYS),
-};
-
-/** Mappings on their way to the shim, sent whenever the channel's array is full. */
-class MappingBatch {
-  readonly #context: Context;
-  readonly #node: number;
-  readonly #sizeBytes: number;
-  #count = 0;
-  total = 0;
-
-  constructor(context: Context, node: number, sizeBytes: number) {
-    this.#context = context;
-    this.#node = node;
-    this.#sizeBytes = sizeBytes;
-  }
-
-  /** Adds the answer that `context.iomap` holds. */
-  add(): void {
-    const { mappings } = this.#context.channel;
-    const { offset, addr, length, type } = this.#context.iomap;
-    const at = this.#count * MAPPING_STRIDE;
-    mappings[at] = offset;
-    mappings[at + 1] = addr;
-    mappings[at + 2] = length;
-    mappings[at + 3] = type;
-    this.#count += 1;
-    this.total += 1;
-    if ((this.#count + 1) * MAPPING_STRIDE > mappings.length) this.flush();
-  }
-
-  flush(): void {
-    if (this.#count === 0) return;
-    this.#context.channel.map(this.#node, this.#sizeBytes, this.#count);
-    this.#count = 0;
-  }
-}
 
 /**
  * Maps what the READ needs.
@@ -170,7 +122,8 @@ export const Read: Operation = {
     const end = Math.min(offset + request.u32(at, ReadIn.size), inode.sizeBytes);
     if (offset >= end) return reply.finish();
 
-    const batch = new MappingBatch(context, request.node, inode.sizeBytes);
+    noteAccess(context, request);
+    const batch = new MappingBatch(context, request.node, inode);
     const mappedEnd = mapRange(context, inode, offset, end, batch);
     if (mappedEnd < 0) {
       reply.appendFilled(end - offset, (into) => context.fs.readFile(inode, offset, into));

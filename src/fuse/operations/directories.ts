@@ -1,5 +1,5 @@
 /**
- * The operations on directories: OPENDIR, READDIR, READDIRPLUS, RELEASEDIR, FSYNCDIR.
+ * The operations on directories: OPENDIR, READDIR, READDIRPLUS, RELEASEDIR.
  *
  * A position is a number of 64 bits that the filesystem chose; it goes to the kernel with each
  * entry and comes back as the offset of the next request. It is carried in two halves and never
@@ -13,6 +13,7 @@ import type { DirentWriter } from "../dirents.ts";
 import { hasFeature } from "../negotiation.ts";
 import type { Reply } from "../reply.ts";
 import type { Request } from "../request.ts";
+import { noteAccess } from "./changing.ts";
 import type { Context, Operation } from "./operation.ts";
 
 /**
@@ -40,21 +41,11 @@ export const Releasedir: Operation = {
 };
 
 /**
- * Sent by fsync(2) of a directory. On a mount that changes nothing there is nothing to wait for;
- * refused as unknown, it succeeds and the kernel does not ask again. Changes no lookup counts.
- */
-export const Fsyncdir: Operation = {
-  opcode: Opcode.FSYNCDIR,
-  name: "FSYNCDIR",
-  serve: (_context, _request, reply) => reply.error(Errno.ENOSYS),
-};
-
-/**
  * Lists into the reply. What stops a listing after its first record (a corrupt block, say) ends this
  * reply early; the kernel comes back for the rest, and that request gets the error.
  */
 function list(
-  { fs }: Context,
+  context: Context,
   request: Request,
   reply: Reply,
   sinkOf: (dirents: DirentWriter) => DirectorySink,
@@ -63,8 +54,9 @@ function list(
   const hi = request.u64Hi(at, ReadIn.offset);
   const lo = request.u64Lo(at, ReadIn.offset);
   const dirents = reply.listing(request.u32(at, ReadIn.size));
+  noteAccess(context, request);
   try {
-    fs.readDirectory(request.inode, hi, lo, sinkOf(dirents));
+    context.fs.readDirectory(request.inode, hi, lo, sinkOf(dirents));
   } catch (error) {
     if (!(error instanceof FsError) || dirents.isEmpty) throw error;
   }

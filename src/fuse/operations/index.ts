@@ -1,23 +1,27 @@
 /**
  * Every operation, by opcode. One that is not here is answered with ENOSYS, which for the optional
- * ones (POLL, SYNCFS, …) makes the kernel do without and not ask again.
+ * ones (POLL, GETLK, …) makes the kernel do without and not ask again.
  */
-import { Access, Getattr, Readlink, Statx } from "./attributes.ts";
+import { Access, Getattr, Readlink, Setattr, Statx } from "./attributes.ts";
 import { Destroy, Init, Interrupt } from "./connection.ts";
-import { Bmap, Flush, Fsync, Lseek, Open, Read, Release } from "./data.ts";
-import { Fsyncdir, Opendir, Readdir, Readdirplus, Releasedir } from "./directories.ts";
+import { Create, Link, Mkdir, Mknod, Symlink, Tmpfile } from "./create.ts";
+import { Bmap, Lseek, Open, Read, Release } from "./data.ts";
+import { Opendir, Readdir, Readdirplus, Releasedir } from "./directories.ts";
 import { Statfs } from "./filesystem.ts";
 import { Ioctl } from "./ioctl.ts";
-import { MODIFYING_OPERATIONS } from "./modifying.ts";
 import { BatchForget, Forget, Lookup } from "./names.ts";
 import type { Operation } from "./operation.ts";
-import { Getxattr, Listxattr } from "./xattrs.ts";
+import { Rename, Rename2, Rmdir, Unlink } from "./remove.ts";
+import { Flush, Fsync, Fsyncdir, Syncfs } from "./sync.ts";
+import { CopyFileRange, CopyFileRange64, Fallocate, Write } from "./write.ts";
+import { Getxattr, Listxattr, Removexattr, Setxattr } from "./xattrs.ts";
 
 // biome-ignore format: a table
 const ALL: readonly Operation[] = [
-  Init, Destroy, Interrupt, Lookup, Forget, BatchForget, Getattr, Statx, Readlink, Access, Opendir,
-  Readdir, Readdirplus, Releasedir, Fsyncdir, Open, Read, Release, Flush, Fsync, Lseek, Bmap,
-  Getxattr, Listxattr, Statfs, Ioctl, ...MODIFYING_OPERATIONS,
+  Init, Destroy, Interrupt, Lookup, Forget, BatchForget, Getattr, Statx, Setattr, Readlink, Access,
+  Opendir, Readdir, Readdirplus, Releasedir, Open, Read, Release, Lseek, Bmap, Write, Fallocate,
+  CopyFileRange, CopyFileRange64, Flush, Fsync, Fsyncdir, Syncfs, Mknod, Mkdir, Symlink, Link, Create,
+  Tmpfile, Unlink, Rmdir, Rename, Rename2, Getxattr, Listxattr, Setxattr, Removexattr, Statfs, Ioctl,
 ];
 
 /** Indexed by opcode. */

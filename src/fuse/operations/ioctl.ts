@@ -1,22 +1,25 @@
 /**
- * IOCTL: the calls that read the flags, version, label and UUID that ext4 keeps.
+ * IOCTL: the calls that read and change the flags, project, version and label that ext4 keeps, and
+ * those for the administrator: FITRIM and SHUTDOWN.
  *
  * The kernel allows a FUSE server only calls whose number tells direction and size of the argument.
  * That rules out EXT4_IOC_GETFSUUID, which reads a length from the caller although its number says
- * that it only writes.
+ * that it only writes, and EXT4_IOC_SETFSUUID, whose number leaves out the UUID. SHUTDOWN arrives
+ * without the flags that say how: its number says that it only writes, too.
  *
  * @see ioctl_iflags(2), include/uapi/linux/fs.h, include/uapi/linux/ext4.h
  */
 import { Errno } from "../../base/errno.ts";
-import { layout, setLe32, setU8, sizeOf } from "../../base/layout.ts";
-import { FsError } from "../../ext4/index.ts";
-import { IoctlIn, IoctlOut, Opcode } from "../abi.ts";
+import { layout, setLe32, setLe64, setU8, sizeOf } from "../../base/layout.ts";
+import { FsError, type Inode } from "../../ext4/index.ts";
+import { InHeader, IoctlIn, IoctlOut, Opcode } from "../abi.ts";
 import { isDirectory } from "../attributes.ts";
 import { visibleFlags, xflags } from "../file-flags.ts";
 import type { Reply } from "../reply.ts";
 import type { Request } from "../request.ts";
 import type { ServedFilesystem } from "../served.ts";
-import type { Operation } from "./operation.ts";
+import { changesOf, keepInStep } from "./changing.ts";
+import type { Context, Operation } from "./operation.ts";
 
 /** The calls that are answered. Where a number holds the size of a long, both sizes are there. */
 // biome-ignore format: a table
@@ -29,17 +32,20 @@ const Command = {
   FS_IOC_GETFSUUID: 0x8011_1500,
 } as const;
 
-/** The calls that would change something. */
+/** The calls that change something. */
 // biome-ignore format: a table
-const MODIFYING: ReadonlySet<number> = new Set([
-  0x4008_6602, 0x4004_6602, // FS_IOC_SETFLAGS, FS_IOC32_SETFLAGS
-  0x4008_7602, 0x4004_7602, // FS_IOC_SETVERSION, FS_IOC32_SETVERSION
-  0x4008_6604, 0x4004_6604, // EXT4_IOC_SETVERSION, EXT4_IOC32_SETVERSION
-  0x401c_5820, // FS_IOC_FSSETXATTR
-  0x4100_9432, // FS_IOC_SETFSLABEL
-]);
+const Change = {
+  FS_IOC_SETFLAGS: 0x4008_6602,    FS_IOC32_SETFLAGS: 0x4004_6602,
+  FS_IOC_SETVERSION: 0x4008_7602,  FS_IOC32_SETVERSION: 0x4004_7602,
+  EXT4_IOC_SETVERSION: 0x4008_6604, EXT4_IOC32_SETVERSION: 0x4004_6604,
+  FS_IOC_FSSETXATTR: 0x401c_5820,
+  FS_IOC_SETFSLABEL: 0x4100_9432,
+  FITRIM: 0xc018_5879,
+  EXT4_IOC_SHUTDOWN: 0x8004_587d,
+} as const;
+const CHANGES: ReadonlySet<number> = new Set(Object.values(Change));
 
-/** What the 32-bit answers look like. */
+/** What a number of 32 bits looks like, given or answered. */
 // biome-ignore format: a table
 const Int = layout("int", 4, {
   value: [0, "le32"],
@@ -53,6 +59,14 @@ const Fsxattr = layout("fsxattr", 28, {
   projid:     [12, "le32"],
   cowextsize: [16, "le32"],
   pad:        [20, 8],
+});
+
+/** Given: the range, and the shortest run of free space that is worth it. Answered: bytes trimmed. */
+// biome-ignore format: a table
+const FstrimRange = layout("fstrim_range", 24, {
+  start:  [0, "le64"],
+  len:    [8, "le64"],
+  minlen: [16, "le64"],
 });
 
 /** The 16 bytes of the UUID follow. */
@@ -101,9 +115,66 @@ function append(fs: ServedFilesystem, command: number, request: Request, reply: 
       return;
     }
     default:
-      throw MODIFYING.has(command)
-        ? new FsError(Errno.EROFS, `ioctl 0x${command.toString(16)} on a read-only mount`)
-        : new FsError(Errno.ENOTTY, `ioctl 0x${command.toString(16)} is not known`);
+      throw new FsError(Errno.ENOTTY, `ioctl 0x${command.toString(16)} is not known`);
+  }
+}
+
+/** @throws FsError EPERM when the caller is not root, which the kernel leaves to us here. */
+function refuseOthers(request: Request): void {
+  if (request.u32(0, InHeader.uid) !== 0) throw new FsError(Errno.EPERM, "only root may do that");
+}
+
+/** @throws FsError EPERM when the caller neither owns `inode` nor is root. */
+function refuseStrangers(request: Request, inode: Inode): void {
+  if (request.u32(0, InHeader.uid) !== inode.uid) refuseOthers(request);
+}
+
+/** Makes the change `command`. Whoever may set flags and projects the kernel has checked. */
+function change(context: Context, command: number, request: Request, reply: Reply): void {
+  const { fs } = context;
+  const changes = changesOf(context, request);
+  switch (command) {
+    case Change.FS_IOC_SETFLAGS:
+    case Change.FS_IOC32_SETFLAGS:
+      changes.setFlags(request.inode, request.u32(request.takeStruct(Int), Int.value));
+      keepInStep(context, request.node, fs.inode(request.inode));
+      return;
+    case Change.FS_IOC_SETVERSION:
+    case Change.FS_IOC32_SETVERSION:
+    case Change.EXT4_IOC_SETVERSION:
+    case Change.EXT4_IOC32_SETVERSION:
+      refuseStrangers(request, fs.inode(request.inode));
+      changes.setGeneration(request.inode, request.u32(request.takeStruct(Int), Int.value));
+      return;
+    case Change.FS_IOC_FSSETXATTR: {
+      const at = request.takeStruct(Fsxattr);
+      const xflagsWanted = request.u32(at, Fsxattr.xflags);
+      changes.setProject(request.inode, request.u32(at, Fsxattr.projid), xflagsWanted);
+      keepInStep(context, request.node, fs.inode(request.inode));
+      return;
+    }
+    case Change.FS_IOC_SETFSLABEL: {
+      refuseOthers(request);
+      const label = request.takeRest();
+      const end = label.indexOf(0);
+      changes.setLabel(label.slice(0, end < 0 ? label.length : end));
+      return;
+    }
+    case Change.FITRIM: {
+      refuseOthers(request);
+      const at = request.takeStruct(FstrimRange);
+      const start = request.u64(at, FstrimRange.start);
+      const minLength = request.u64(at, FstrimRange.minlen);
+      const trimmed = changes.trimFree(start, request.u64(at, FstrimRange.len), minLength);
+      const answer = reply.append(FstrimRange);
+      setLe64(reply.view, answer, FstrimRange.start, start);
+      setLe64(reply.view, answer, FstrimRange.len, trimmed);
+      setLe64(reply.view, answer, FstrimRange.minlen, minLength);
+      return;
+    }
+    case Change.EXT4_IOC_SHUTDOWN:
+      refuseOthers(request);
+      changes.shutdown();
   }
 }
 
@@ -111,12 +182,15 @@ function append(fs: ServedFilesystem, command: number, request: Request, reply: 
 export const Ioctl: Operation = {
   opcode: Opcode.IOCTL,
   name: "IOCTL",
-  serve({ fs }, request, reply) {
+  changes: "attributes",
+  serve(context, request, reply) {
     const at = request.takeStruct(IoctlIn);
     const outSize = request.u32(at, IoctlIn.outSize);
+    const command = request.u32(at, IoctlIn.cmd);
     const before = reply.room - sizeOf(IoctlOut);
     reply.append(IoctlOut);
-    append(fs, request.u32(at, IoctlIn.cmd), request, reply);
+    if (CHANGES.has(command)) change(context, command, request, reply);
+    else append(context.fs, command, request, reply);
     const answered = before - reply.room;
     if (answered > outSize) {
       throw new FsError(Errno.EINVAL, `room for ${outSize} of ${answered} bytes`);

@@ -1,6 +1,6 @@
 /** The operations that give the kernel nodes, and take them back: LOOKUP, FORGET, BATCH_FORGET. */
 import type { InodeNumber } from "../../base/numbers.ts";
-import { BatchForgetIn, ForgetIn, Opcode } from "../abi.ts";
+import { BatchForgetIn, ForgetIn, ForgetOne, Opcode } from "../abi.ts";
 import { NO_REPLY } from "../channel.ts";
 import type { ServedFilesystem } from "../served.ts";
 import { quoted } from "../text.ts";
@@ -30,14 +30,15 @@ export const Lookup: Operation = {
   describe: (request) => quoted(request.takeName()),
 };
 
-/**
- * Sent when the kernel drops a node from its cache. Takes `nlookup` lookups from it. Node ids are
- * inode numbers and nothing is kept for them, so there is nothing to count. Never answered.
- */
+/** Sent when the kernel drops a node from its cache. Takes `nlookup` lookups from it. Never answered. */
 export const Forget: Operation = {
   opcode: Opcode.FORGET,
   name: "FORGET",
-  serve: () => NO_REPLY,
+  serve({ lifetimes }, request) {
+    const at = request.takeStruct(ForgetIn);
+    lifetimes?.forget(request.node, request.u64(at, ForgetIn.nlookup));
+    return NO_REPLY;
+  },
   describe: (request) => `lookups ${request.u64(request.takeStruct(ForgetIn), ForgetIn.nlookup)}`,
 };
 
@@ -45,7 +46,14 @@ export const Forget: Operation = {
 export const BatchForget: Operation = {
   opcode: Opcode.BATCH_FORGET,
   name: "BATCH_FORGET",
-  serve: () => NO_REPLY,
+  serve({ lifetimes }, request) {
+    const count = request.u32(request.takeStruct(BatchForgetIn), BatchForgetIn.count);
+    for (let index = 0; lifetimes !== undefined && index < count; index++) {
+      const at = request.takeStruct(ForgetOne);
+      lifetimes.forget(request.u64(at, ForgetOne.nodeid), request.u64(at, ForgetOne.nlookup));
+    }
+    return NO_REPLY;
+  },
   describe: (request) =>
     `nodes ${request.u32(request.takeStruct(BatchForgetIn), BatchForgetIn.count)}`,
 };

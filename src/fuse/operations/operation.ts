@@ -5,6 +5,7 @@
  */
 import type { Iomap } from "../../ext4/index.ts";
 import type { Channel } from "../channel.ts";
+import type { Lifetimes } from "../lifetimes.ts";
 import type { Connection, Offer } from "../negotiation.ts";
 import type { Reply } from "../reply.ts";
 import type { Request } from "../request.ts";
@@ -16,6 +17,10 @@ export interface Context {
   readonly channel: Channel;
   /** What INIT agreed on; undefined before that. */
   readonly connection: Connection | undefined;
+  /** Kept where inodes can lose their names. */
+  readonly lifetimes: Lifetimes | undefined;
+  /** Who new inodes belong to, in place of the caller. */
+  readonly owner: { readonly uid?: number; readonly gid?: number };
   /** For the one question in hand, so that a request allocates nothing. */
   readonly iomap: Iomap;
   /**
@@ -31,6 +36,8 @@ export interface Operation {
   readonly opcode: number;
   /** As in `enum fuse_opcode`. */
   readonly name: string;
+  /** What it changes: some mounts want that to be durable before it is answered. */
+  readonly changes?: "names" | "contents" | "attributes";
   /** @returns what `Channel.next` takes: the length of the reply, NO_REPLY or SERVE_BY_SHIM. */
   serve(context: Context, request: Request, reply: Reply): number;
   /** The arguments worth a place in the trace. */

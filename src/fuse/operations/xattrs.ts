@@ -1,10 +1,21 @@
-/** The operations that read extended attributes: GETXATTR, LISTXATTR. */
+/** The operations on extended attributes: GETXATTR, LISTXATTR, SETXATTR, REMOVEXATTR. */
 import { Errno } from "../../base/errno.ts";
 import { setLe32 } from "../../base/layout.ts";
 import { FsError } from "../../ext4/index.ts";
-import { GetxattrIn, GetxattrOut, InHeader, Opcode } from "../abi.ts";
+import {
+  GetxattrIn,
+  GetxattrOut,
+  InHeader,
+  InitFlag,
+  Opcode,
+  SETXATTR_ACL_KILL_SGID,
+  SetxattrIn,
+  SetxattrInCompat,
+} from "../abi.ts";
+import { hasFeature } from "../negotiation.ts";
 import type { Reply } from "../reply.ts";
 import { quoted } from "../text.ts";
+import { changesOf, keepInStep } from "./changing.ts";
 import type { Operation } from "./operation.ts";
 
 /** XATTR_SIZE_MAX and XATTR_LIST_MAX. @see include/uapi/linux/limits.h */
@@ -72,4 +83,45 @@ export const Listxattr: Operation = {
     return answer(reply, isRoot ? names : withoutTrusted(names), room);
   },
   describe: (request) => `room ${request.u32(request.takeStruct(GetxattrIn), GetxattrIn.size)}`,
+};
+
+/**
+ * Sent by setxattr(2), and for a POSIX ACL by the kernel, which has translated it into the form that
+ * getxattr(2) shows. Changes no lookup counts.
+ */
+export const Setxattr: Operation = {
+  opcode: Opcode.SETXATTR,
+  name: "SETXATTR",
+  changes: "attributes",
+  serve(context, request, reply) {
+    const changes = changesOf(context, request);
+    const { fs, connection } = context;
+    const extended = connection !== undefined && hasFeature(connection, InitFlag.SETXATTR_EXT);
+    const at = request.takeStruct(extended ? SetxattrIn : SetxattrInCompat);
+    const more = extended ? request.u32(at, SetxattrIn.setxattrFlags) : 0;
+    const size = request.u32(at, SetxattrIn.size);
+    const name = request.takeName();
+    if (request.remaining !== size) {
+      throw new FsError(Errno.EINVAL, `${request.remaining} bytes of ${size}`);
+    }
+    changes.setXattr(request.inode, name, request.takeRest(), {
+      flags: request.u32(at, SetxattrIn.flags),
+      killSetgid: (more & SETXATTR_ACL_KILL_SGID) !== 0,
+    });
+    keepInStep(context, request.node, fs.inode(request.inode));
+    return reply.finish();
+  },
+};
+
+/** Sent by removexattr(2). Changes no lookup counts. */
+export const Removexattr: Operation = {
+  opcode: Opcode.REMOVEXATTR,
+  name: "REMOVEXATTR",
+  changes: "attributes",
+  serve(context, request, reply) {
+    changesOf(context, request).removeXattr(request.inode, request.takeName());
+    keepInStep(context, request.node, context.fs.inode(request.inode));
+    return reply.finish();
+  },
+  describe: (request) => quoted(request.takeName()),
 };

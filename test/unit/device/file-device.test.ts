@@ -54,10 +54,45 @@ test("FileDevice names the error of a device that fails", () => {
   const failing = {
     deviceInfo: () => ({ sizeBytes: 8192, isBlockDevice: true, alignmentBytes: 512 }),
     readDevice: () => -Errno.EIO,
+    writeDevice: () => -Errno.ENOSPC,
+    flushDevice: () => -Errno.EIO,
+    discardDevice: () => -Errno.EACCES,
+    zeroDevice: () => -Errno.EIO,
   };
   const device = new FileDevice(failing, 5, 0);
-  const read = () => device.read(4096, new Uint8Array(10));
-  expect(read).toThrow("descriptor 5: 10 bytes at byte 4096 cannot be read: EIO");
+  const bytes = new Uint8Array(10);
+  const place = "descriptor 5: 10 bytes at byte 4096";
+  expect(() => device.read(4096, bytes)).toThrow(`${place} cannot be read: EIO`);
+  expect(() => device.write(4096, bytes)).toThrow(`${place} cannot be written: ENOSPC`);
+  expect(() => device.discard(4096, 10)).toThrow(`${place} cannot be discarded: EACCES`);
+  expect(() => device.zero(4096, 10)).toThrow(`${place} cannot be zeroed: EIO`);
+  expect(() => device.flush()).toThrow("descriptor 5 cannot be flushed: EIO");
+});
+
+test("FileDevice reads back what it wrote, zeroed and discarded", () => {
+  const device = new FileDevice(addon, fd, 1536, "disk");
+  device.write(100, Uint8Array.of(1, 2, 3, 4, 5, 6));
+  device.zero(102, 1);
+  device.discard(104, 1);
+  device.flush();
+  const into = new Uint8Array(8);
+  device.read(99, into);
+  expect([...into]).toEqual([bytes[1635], 1, 2, 0, 4, 0, 6, bytes[1642]]);
+  expect(() => device.write(18_460, into)).toThrow("are not all there");
+});
+
+test("FileDevice does without discard where the device has none", () => {
+  const device = new FileDevice({ ...addon, discardDevice: () => -Errno.EOPNOTSUPP }, fd, 0);
+  expect(() => device.discard(0, 4096)).not.toThrow();
+});
+
+test("FileDevice has others finish their writes before it flushes", () => {
+  const order: string[] = [];
+  const flushDevice = () => order.push("flush") * 0;
+  const device = new FileDevice({ ...addon, flushDevice }, fd, 0);
+  device.beforeFlush(() => order.push("settle"));
+  device.flush();
+  expect(order).toEqual(["settle", "flush"]);
 });
 
 test("FileDevice needs a file or block device", () => {

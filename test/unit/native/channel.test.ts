@@ -12,6 +12,7 @@ import {
   NO_REPLY,
   SERVE_BY_SHIM,
   TIMED_OUT,
+  WriteAccess,
 } from "../../../src/fuse/channel.ts";
 import { type ChannelOptions, loadAddon, type NativeChannel } from "../../../src/native/binding.ts";
 import { BATCH_FORGET, FakeKernel, FORGET, LOOKUP, READ } from "./fake-kernel.ts";
@@ -26,7 +27,13 @@ const DEVICE_BYTES = 1 << 20;
 const BODY_BYTES_MAX = 256 * 1024;
 const NODE = 7;
 
-type Mapping = readonly [offset: number, address: number, length: number, type: number];
+type Mapping = readonly [
+  offset: number,
+  address: number,
+  length: number,
+  type: number,
+  flags?: number,
+];
 
 /** Every four bytes say where they are. */
 const deviceBytes = new Uint8Array(
@@ -59,9 +66,10 @@ function openChannel(options: Partial<ChannelOptions> = {}): NativeChannel {
     deviceFd,
     deviceDirect: false,
     deviceOffsetBytes: 0,
+    blockBytes: 4096,
     bodyBytesMax: BODY_BYTES_MAX,
     ioThreads: 2,
-    traceReads: false,
+    traceTransfers: false,
     ...options,
   });
   open.push(channel);
@@ -74,8 +82,10 @@ function map(
   sizeBytes: number,
   ...mappings: Mapping[]
 ): void {
-  for (const [i, mapping] of mappings.entries()) channel.mappings.set(mapping, i * MAPPING_STRIDE);
-  channel.map(node, sizeBytes, mappings.length);
+  for (const [i, [offset, address, length, type, flags = 0]] of mappings.entries()) {
+    channel.mappings.set([offset, address, length, type, flags], i * MAPPING_STRIDE);
+  }
+  channel.map(node, sizeBytes, mappings.length, WriteAccess.ASK);
 }
 
 /** Sends a READ that the shim has to serve by itself. @returns the reply's data. */
@@ -271,7 +281,7 @@ describe("a READ", () => {
   });
 
   test("goes through TypeScript where reads are traced", () => {
-    const channel = openChannel({ traceReads: true });
+    const channel = openChannel({ traceTransfers: true });
     map(channel, NODE, 4096, [0, 0, 4096, MAPPED]);
     const unique = kernel.sendRead(NODE, 0, 100);
     expect(channel.next(NO_REPLY, 0)).toBe(80);
@@ -372,8 +382,8 @@ describe("map()", () => {
     [NODE, 4096, -1],
   ])("refuses node %d, size %d, count %d", (node, sizeBytes, count) => {
     const channel = openChannel();
-    channel.mappings.set([0, 0, 4096, MAPPED]);
-    channel.map(node, sizeBytes, count);
+    channel.mappings.set([0, 0, 4096, MAPPED, 0]);
+    channel.map(node, sizeBytes, count, WriteAccess.ASK);
     expect(isLeftToScript(channel, NODE, 0, 100)).toBe(true);
   });
 
@@ -399,9 +409,9 @@ describe("map()", () => {
       for (let call = firstCall; call < firstCall + calls; call++) {
         for (let i = 0; i < perCall; i++) {
           const index = call * perCall + i;
-          channel.mappings.set([index * 512, 0, 512, MAPPED], i * MAPPING_STRIDE);
+          channel.mappings.set([index * 512, 0, 512, MAPPED, 0], i * MAPPING_STRIDE);
         }
-        channel.map(node, 2 ** 40, perCall);
+        channel.map(node, 2 ** 40, perCall, WriteAccess.ASK);
       }
     };
     const knows = (node: number, index: number) => !isLeftToScript(channel, node, index * 512, 512);

@@ -3,7 +3,7 @@
  * socket pair, whose other end is the channel's `/dev/fuse`. A socket keeps no boundaries, so there
  * is one request or reply under way at a time.
  *
- * @see include/uapi/linux/fuse.h, struct fuse_in_header, fuse_read_in, fuse_out_header
+ * @see include/uapi/linux/fuse.h, struct fuse_in_header, fuse_read_in, fuse_write_in, fuse_out_header
  */
 import { once } from "node:events";
 import { readSync, writeSync } from "node:fs";
@@ -12,6 +12,7 @@ import { createServer, Socket } from "node:net";
 export const LOOKUP = 1;
 export const FORGET = 2;
 export const READ = 15;
+export const WRITE = 16;
 export const BATCH_FORGET = 42;
 
 const IN_HEADER_BYTES = 40;
@@ -65,7 +66,7 @@ export class FakeKernel {
     view.setBigUint64(8, BigInt(this.#unique), true);
     view.setBigUint64(16, BigInt(nodeId), true);
     request.set(body, IN_HEADER_BYTES);
-    writeSync(this.#fd, request);
+    this.#put(request);
     return this.#unique;
   }
 
@@ -74,6 +75,17 @@ export class FakeKernel {
     body.setBigUint64(8, BigInt(offset), true);
     body.setUint32(16, size, true);
     return this.send(READ, nodeId, new Uint8Array(body.buffer));
+  }
+
+  /** @param flags `write_flags`. */
+  sendWrite(nodeId: number, offset: number, data: Uint8Array, flags = 0): number {
+    const body = new Uint8Array(40 + data.length);
+    const view = new DataView(body.buffer);
+    view.setBigUint64(8, BigInt(offset), true);
+    view.setUint32(16, data.length, true);
+    view.setUint32(20, flags, true);
+    body.set(data, 40);
+    return this.send(WRITE, nodeId, body);
   }
 
   /** Takes the next reply, which may be under way from another thread. */
@@ -94,6 +106,11 @@ export class FakeKernel {
   close(): void {
     this.#ours.destroy();
     this.#theirs.destroy();
+  }
+
+  /** Only as much as the other end has room for: it takes a request as one. */
+  #put(request: Uint8Array): void {
+    if (writeSync(this.#fd, request) < request.length) throw new Error("the socket is full");
   }
 
   #take(length: number): Uint8Array {

@@ -1,0 +1,79 @@
+/**
+ * What the operations that change something have in common: the right to do it, whose new inodes are,
+ * and what the shim may write to without asking.
+ */
+import { Errno } from "../../base/errno.ts";
+import { FsError, type Inode, InodeFlags } from "../../ext4/index.ts";
+import { InHeader } from "../abi.ts";
+import { isRegular } from "../attributes.ts";
+import { WriteAccess } from "../channel.ts";
+import type { Request } from "../request.ts";
+import type { ServedFilesystem } from "../served.ts";
+import type { NewInode, ServedChanges } from "../served-changes.ts";
+import type { Context } from "./operation.ts";
+
+const PERMISSIONS = 0o7777;
+const SET_ID = 0o6000;
+/** `security.capability`: what a program may do, and what a write to it takes away. */
+const CAPABILITY = Uint8Array.from(
+  [..."security.capability"].map((letter) => letter.charCodeAt(0)),
+);
+
+/**
+ * What the request in hand may change, in the name of its user.
+ *
+ * @throws FsError EROFS when the mount is read-only. The kernel refuses most of that by itself.
+ */
+export function changesOf({ fs: { changes } }: Context, request: Request): ServedChanges {
+  if (changes === undefined) throw new FsError(Errno.EROFS, "the mount is read-only");
+  changes.actAs(request.u32(0, InHeader.uid), request.u32(0, InHeader.gid));
+  return changes;
+}
+
+/** A new inode as the request in hand asks for it: it belongs to the caller, or to whom options say. */
+export function newInode(
+  { owner }: Context,
+  request: Request,
+  mode: number,
+  umask: number,
+): NewInode {
+  return {
+    mode,
+    uid: owner.uid ?? request.u32(0, InHeader.uid),
+    gid: owner.gid ?? request.u32(0, InHeader.gid),
+    umask: umask & PERMISSIONS,
+  };
+}
+
+/** Whether a write to `inode` takes something away. */
+export function hasPrivileges(fs: ServedFilesystem, inode: Inode): boolean {
+  return (inode.mode & SET_ID) !== 0 || fs.getXattr(inode.number, CAPABILITY) !== undefined;
+}
+
+const NEVER_FREELY =
+  InodeFlags.IMMUTABLE |
+  InodeFlags.APPEND |
+  InodeFlags.ENCRYPT |
+  InodeFlags.VERITY |
+  InodeFlags.INLINE_DATA;
+
+/** What the shim may write to `inode` without asking. */
+export function writeAccessOf(fs: ServedFilesystem, inode: Inode): WriteAccess {
+  if (fs.changes === undefined || (inode.flags & NEVER_FREELY) !== 0) return WriteAccess.ASK;
+  return hasPrivileges(fs, inode) ? WriteAccess.ASK_TO_CLEAR : WriteAccess.FREE;
+}
+
+/** Tells the shim what it has to know of `inode` after anything but its contents changed. */
+export function keepInStep({ fs, channel }: Context, node: number, inode: Inode): void {
+  if (!isRegular(inode.mode)) return;
+  channel.map(node, inode.sizeBytes, 0, writeAccessOf(fs, inode));
+}
+
+/** Lets the contents of the node in hand count as read. It is no reason for a read to fail. */
+export function noteAccess({ fs }: Context, request: Request): void {
+  try {
+    fs.changes?.noteAccess(request.inode);
+  } catch (error) {
+    if (!(error instanceof FsError)) throw error;
+  }
+}

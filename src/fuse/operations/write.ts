@@ -1,0 +1,181 @@
+/**
+ * The operations that change the contents of files: WRITE, FALLOCATE, COPY_FILE_RANGE.
+ *
+ * As for READ, data does not pass through here: WRITE has blocks allocated, says where they are, and
+ * the shim puts the bytes there. The exception is data that lies within the inode.
+ */
+import { Errno } from "../../base/errno.ts";
+import { setLe32, setLe64 } from "../../base/layout.ts";
+import { FsError, type Inode, InodeFlags, IomapType } from "../../ext4/index.ts";
+import {
+  CopyFileRangeIn,
+  CopyFileRangeOut,
+  FallocateIn,
+  Opcode,
+  WRITE_KILL_SUIDGID,
+  WriteIn,
+  WriteOut,
+} from "../abi.ts";
+import { isDirectory, isRegular } from "../attributes.ts";
+import { SERVE_BY_SHIM } from "../channel.ts";
+import { inodeOf } from "../nodes.ts";
+import type { Reply } from "../reply.ts";
+import type { Request } from "../request.ts";
+import type { ServedChanges } from "../served-changes.ts";
+import { changesOf, hasPrivileges, keepInStep } from "./changing.ts";
+import { refuseEncrypted } from "./data.ts";
+import { MappingBatch } from "./mappings.ts";
+import type { Context, Operation } from "./operation.ts";
+
+/** COPY_FILE_RANGE answers in 32 bits, and the kernel takes the result for an int. */
+const COPY_BYTES_MAX = 0x7fff_f000;
+
+/** @throws FsError when a WRITE at `offset` must not be. Files that are open are not spared. */
+function refuseWrite(inode: Inode, offset: number): void {
+  if (isDirectory(inode.mode)) throw new FsError(Errno.EISDIR, "WRITE to a directory");
+  if (!isRegular(inode.mode)) throw new FsError(Errno.EINVAL, "WRITE to no regular file");
+  refuseEncrypted(inode);
+  const isAppend = (inode.flags & InodeFlags.APPEND) !== 0 && offset < inode.sizeBytes;
+  if (isAppend || (inode.flags & (InodeFlags.IMMUTABLE | InodeFlags.VERITY)) !== 0) {
+    throw new FsError(Errno.EPERM, `inode ${inode.number} must not be changed there`);
+  }
+}
+
+/**
+ * Maps what the WRITE needs, as far as there is space.
+ *
+ * @returns false when the file keeps its contents in its inode.
+ * @throws FsError when not even its first byte has a place.
+ */
+function mapForWrite(
+  context: Context,
+  changes: ServedChanges,
+  request: Request,
+  offset: number,
+  end: number,
+): boolean {
+  const { fs, iomap } = context;
+  const batch = new MappingBatch(context, request.node, fs.inode(request.inode));
+  try {
+    for (let at = offset; at < end; at = iomap.offset + iomap.length) {
+      changes.iomapForWrite(fs.inode(request.inode), at, end - at, iomap);
+      if (iomap.type === IomapType.INLINE) return false;
+      batch.add();
+    }
+  } catch (error) {
+    if (batch.total === 0 || !(error instanceof FsError)) throw error;
+  } finally {
+    // Even if nothing follows: new blocks hold rubbish until the shim has seen to them.
+    batch.flush();
+  }
+  return true;
+}
+
+function answerWritten(reply: Reply, bytes: number): number {
+  setLe32(reply.view, reply.append(WriteOut), WriteOut.size, bytes);
+  return reply.finish();
+}
+
+/**
+ * Sent by write(2) piece by piece, and for pages that were changed through a mapping. It arrives here
+ * only when the shim cannot overwrite the bytes where they are. Changes no lookup counts.
+ */
+export const Write: Operation = {
+  opcode: Opcode.WRITE,
+  name: "WRITE",
+  serve(context, request, reply) {
+    const changes = changesOf(context, request);
+    const at = request.takeStruct(WriteIn);
+    const offset = request.u64(at, WriteIn.offset);
+    const size = request.u32(at, WriteIn.size);
+    if (size > request.remaining) throw new FsError(Errno.EINVAL, "a WRITE of less than it says");
+    const { fs, channel } = context;
+    const inode = fs.inode(request.inode);
+    refuseWrite(inode, offset);
+    if (size === 0) return answerWritten(reply, 0);
+    const clears = (request.u32(at, WriteIn.writeFlags) & WRITE_KILL_SUIDGID) !== 0;
+    if (clears && hasPrivileges(fs, inode)) {
+      changes.setAttributes(request.inode, { killSetid: true });
+    }
+    if (mapForWrite(context, changes, request, offset, offset + size)) return SERVE_BY_SHIM;
+    channel.loadData();
+    const written = changes.writeFile(fs.inode(request.inode), offset, request.takeRest());
+    keepInStep(context, request.node, fs.inode(request.inode));
+    return answerWritten(reply, written);
+  },
+  describe(request) {
+    const at = request.takeStruct(WriteIn);
+    return `offset ${request.u64(at, WriteIn.offset)} size ${request.u32(at, WriteIn.size)}`;
+  },
+};
+
+/** Sent by fallocate(2) and posix_fallocate(3). Changes no lookup counts. */
+export const Fallocate: Operation = {
+  opcode: Opcode.FALLOCATE,
+  name: "FALLOCATE",
+  changes: "contents",
+  serve(context, request, reply) {
+    const changes = changesOf(context, request);
+    const at = request.takeStruct(FallocateIn);
+    const offset = request.u64(at, FallocateIn.offset);
+    const length = request.u64(at, FallocateIn.length);
+    changes.fallocate(request.inode, request.u32(at, FallocateIn.mode), offset, length);
+    keepInStep(context, request.node, context.fs.inode(request.inode));
+    return reply.finish();
+  },
+  describe(request) {
+    const at = request.takeStruct(FallocateIn);
+    const mode = request.u32(at, FallocateIn.mode).toString(16);
+    const offset = request.u64(at, FallocateIn.offset);
+    return `mode 0x${mode} offset ${offset} length ${request.u64(at, FallocateIn.length)}`;
+  },
+};
+
+/** Copies what the request asks for. @returns bytes copied, fewer at the end of the source. */
+function copy(context: Context, request: Request): number {
+  const changes = changesOf(context, request);
+  const at = request.takeStruct(CopyFileRangeIn);
+  if (request.u64(at, CopyFileRangeIn.flags) !== 0) {
+    throw new FsError(Errno.EINVAL, "COPY_FILE_RANGE with flags");
+  }
+  const nodeOut = request.u64(at, CopyFileRangeIn.nodeidOut);
+  const copied = changes.copyFileRange(
+    request.inode,
+    request.u64(at, CopyFileRangeIn.offIn),
+    inodeOf(nodeOut),
+    request.u64(at, CopyFileRangeIn.offOut),
+    Math.min(request.u64(at, CopyFileRangeIn.len), COPY_BYTES_MAX),
+  );
+  keepInStep(context, nodeOut, context.fs.inode(inodeOf(nodeOut)));
+  return copied;
+}
+
+function describeCopy(request: Request): string {
+  const at = request.takeStruct(CopyFileRangeIn);
+  const from = request.u64(at, CopyFileRangeIn.offIn);
+  const to = request.u64(at, CopyFileRangeIn.offOut);
+  const node = request.u64(at, CopyFileRangeIn.nodeidOut);
+  return `from ${from} to node ${node} ${to} length ${request.u64(at, CopyFileRangeIn.len)}`;
+}
+
+/** Sent by copy_file_range(2) within one mount. Changes no lookup counts. */
+export const CopyFileRange: Operation = {
+  opcode: Opcode.COPY_FILE_RANGE,
+  name: "COPY_FILE_RANGE",
+  changes: "contents",
+  serve: (context, request, reply) => answerWritten(reply, copy(context, request)),
+  describe: describeCopy,
+};
+
+/** The same since 7.45, with room for a larger result. Changes no lookup counts. */
+export const CopyFileRange64: Operation = {
+  opcode: Opcode.COPY_FILE_RANGE_64,
+  name: "COPY_FILE_RANGE_64",
+  changes: "contents",
+  serve(context, request, reply) {
+    const copied = copy(context, request);
+    setLe64(reply.view, reply.append(CopyFileRangeOut), CopyFileRangeOut.bytesCopied, copied);
+    return reply.finish();
+  },
+  describe: describeCopy,
+};
