@@ -95,6 +95,7 @@ export class Inode {
   #extraSize = 0;
   #xattrBlock = 0 as FsBlock;
   #checksumSeed = 0;
+  #iBlock: Uint8Array | undefined;
   /** The handle that saved it for a rollback last. The journal's. */
   savedBy = 0;
   /** The transaction that changed it last: what fsync has to see committed. The journal's. */
@@ -305,13 +306,13 @@ export class Inode {
     return this.#checksumSeed;
   }
 
-  /** Bytes that a rollback can give to `restore`. */
-  snapshot(): Uint8Array {
-    return this.#bytes.slice();
+  /** Copies the inode to `into`, for `restore`. */
+  save(into: Uint8Array): void {
+    into.set(this.#bytes);
   }
-  /** Makes the inode again what it was when `snapshot` was called. */
-  restore(snapshot: Uint8Array): void {
-    this.#bytes.set(snapshot);
+  /** Makes the inode again what it was when it was saved. */
+  restore(saved: Uint8Array): void {
+    this.#bytes.set(saved);
     this.#parse(false);
   }
 
@@ -407,7 +408,9 @@ export class Inode {
 
   /** The 60 bytes of `i_block`, in place. */
   get iBlock(): Uint8Array {
-    return this.#bytes.subarray(InodeLayout.block, InodeLayout.block + I_BLOCK_SIZE);
+    const end = InodeLayout.block + I_BLOCK_SIZE;
+    this.#iBlock ??= this.#bytes.subarray(InodeLayout.block, end);
+    return this.#iBlock;
   }
 
   /**

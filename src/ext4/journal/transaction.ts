@@ -137,7 +137,8 @@ export class Tx {
     if (inode.savedBy === this.#id) return inode;
     inode.savedBy = this.#id;
     const isNew = this.#owner.inodes.markChanged(inode);
-    this.#savedInodes.push([inode, inode.snapshot(), isNew, inode.changedIn]);
+    const bytes = this.#owner.saveInode(inode);
+    this.#savedInodes.push([inode, bytes, isNew, inode.changedIn]);
     inode.changedIn = this.transaction.id;
     if (isNew) this.transaction.inodeBlocks.add(this.#owner.groups.locateInode(inode.number).block);
     return inode;
@@ -197,6 +198,7 @@ export class Tx {
       this.transaction.revoked.add(number);
     }
     for (const { bytes } of this.#saved) this.#owner.recycle(bytes);
+    for (const [, bytes] of this.#savedInodes) this.#owner.recycleInode(bytes);
   }
 
   /** The operation failed: everything becomes what it was before. The journal's. */
@@ -219,6 +221,7 @@ export class Tx {
     }
     for (const [inode, bytes, isNew, changedIn] of this.#savedInodes) {
       inode.restore(bytes);
+      this.#owner.recycleInode(bytes);
       inode.savedBy = 0;
       inode.changedIn = changedIn;
       if (isNew) this.#owner.inodes.unmarkChanged(inode);
@@ -257,6 +260,7 @@ export class Transactions {
   readonly #beforeFinish: ((tx: Tx) => void)[] = [];
   readonly #beforeCommit: ((tx: Tx) => void)[] = [];
   readonly #free: Uint8Array[] = [];
+  readonly #freeForInodes: Uint8Array[] = [];
   #running = new Transaction(1);
   #handles = 0;
   /** Blocks that the hooks of `beforeFinish` may change in each handle. */
@@ -431,5 +435,15 @@ export class Transactions {
   }
   recycle(bytes: Uint8Array): void {
     this.#free.push(bytes);
+  }
+
+  /** The same for inodes. */
+  saveInode(inode: Inode): Uint8Array {
+    const copy = this.#freeForInodes.pop() ?? new Uint8Array(inode.raw.byteLength);
+    inode.save(copy);
+    return copy;
+  }
+  recycleInode(bytes: Uint8Array): void {
+    this.#freeForInodes.push(bytes);
   }
 }
