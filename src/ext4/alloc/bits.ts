@@ -2,40 +2,43 @@
 
 /** Sets `count` bits from `from` on. */
 export function setBits(bytes: Uint8Array, from: number, count: number): void {
-  apply(bytes, from, count, (byte, mask) => byte | mask);
+  fillBits(bytes, from, count, 0xff);
 }
 
 /** Clears `count` bits from `from` on. */
 export function clearBits(bytes: Uint8Array, from: number, count: number): void {
-  apply(bytes, from, count, (byte, mask) => byte & ~mask);
+  fillBits(bytes, from, count, 0);
 }
 
 /** Whether all of the `count` bits from `from` on are set. */
 export function areSet(bytes: Uint8Array, from: number, count: number): boolean {
-  for (let bit = from; bit < from + count; ) {
-    if ((bit & 7) === 0 && from + count - bit >= 8) {
-      if (bytes[bit >> 3] !== 0xff) return false;
-      bit += 8;
-    } else {
-      if (((bytes[bit >> 3] as number) & (1 << (bit & 7))) === 0) return false;
-      bit++;
-    }
+  const first = from >> 3;
+  const last = (from + count - 1) >> 3;
+  for (let at = first; at <= last; at++) {
+    const mask = maskOf(at, from, from + count);
+    if (((bytes[at] as number) & mask) !== mask) return false;
   }
   return true;
 }
 
-function apply(
-  bytes: Uint8Array,
-  from: number,
-  count: number,
-  change: (byte: number, mask: number) => number,
-): void {
+function fillBits(bytes: Uint8Array, from: number, count: number, value: number): void {
+  if (count === 0) return;
   const end = from + count;
-  for (let bit = from; bit < end; ) {
-    const at = bit >> 3;
-    const next = Math.min(end, (at + 1) << 3);
-    const mask = (0xff << (bit & 7)) & (0xff >> (8 - (next - (at << 3))));
-    bytes[at] = change(bytes[at] as number, mask);
-    bit = next;
-  }
+  const first = from >> 3;
+  const last = (end - 1) >> 3;
+  mixByte(bytes, first, maskOf(first, from, end), value);
+  if (last === first) return;
+  mixByte(bytes, last, maskOf(last, from, end), value);
+  bytes.fill(value, first + 1, last);
+}
+
+function mixByte(bytes: Uint8Array, at: number, mask: number, value: number): void {
+  bytes[at] = ((bytes[at] as number) & ~mask) | (value & mask);
+}
+
+/** The bits of byte `at` that lie from bit `from` up to, not including, bit `end`. */
+function maskOf(at: number, from: number, end: number): number {
+  const low = Math.max(0, from - at * 8);
+  const high = Math.min(8, end - at * 8);
+  return (0xff << low) & (0xff >> (8 - high));
 }

@@ -38,7 +38,9 @@ export class BlockGroups {
   readonly #checksums: Checksums;
   readonly #blocks: BlockCache;
   readonly #perBlock: number;
-  readonly #kept = new Map<GroupIndex, GroupDescriptor>();
+  /** By group. */
+  #kept: (GroupDescriptor | undefined)[] = [];
+  #keptCount = 0;
   #keptMax = KEPT_MAX;
   #free: FreeCounts | undefined;
   /** By group, the transaction that changed it last. */
@@ -60,13 +62,19 @@ export class BlockGroups {
 
   /** @throws CorruptionError when the descriptor cannot be trusted. */
   descriptor(group: GroupIndex): GroupDescriptor {
-    const kept = this.#kept.get(group);
-    if (kept !== undefined) return kept;
+    return this.#kept[group] ?? this.#load(group);
+  }
+
+  #load(group: GroupIndex): GroupDescriptor {
     const { view } = this.#blocks.get(this.#descriptorBlock(group));
     const at = (group % this.#perBlock) * this.#superblock.descriptorSize;
     const parsed = parseGroupDescriptor(view, at, group, this.#superblock, this.#checksums);
-    if (this.#kept.size >= this.#keptMax) this.#kept.clear();
-    this.#kept.set(group, parsed);
+    if (this.#keptCount >= this.#keptMax) {
+      this.#kept = [];
+      this.#keptCount = 0;
+    }
+    this.#kept[group] = parsed;
+    this.#keptCount++;
     return parsed;
   }
 

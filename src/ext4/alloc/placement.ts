@@ -9,7 +9,7 @@ import { type Filesystem, ROOT_INODE } from "../filesystem.ts";
 import { type Inode, InodeFlags } from "../format/inode.ts";
 
 /** Flex groups that are looked at for one directory. */
-const CANDIDATES_MAX = 64;
+const CANDIDATES_MAX = 32;
 /** Larger flex groups are looked at in parts: a directory should not cost the more for them. */
 const GROUPS_PER_FLEX_MAX = 16;
 /** A flex group is too full for a new directory when less than this share of the average is free. */
