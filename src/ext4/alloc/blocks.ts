@@ -64,7 +64,7 @@ function usableClusters(fs: Filesystem): number {
   const { superblock } = fs;
   const { clusters } = fs.groups.countFree();
   if (fs.writer.mayUseReserve) return clusters;
-  const reserved = Math.ceil(superblock.reservedBlockCount / superblock.clusterBlocks);
+  const reserved = Math.floor(superblock.reservedBlockCount / superblock.clusterBlocks);
   return clusters - reserved - superblock.keptBackClusters;
 }
 
