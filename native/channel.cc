@@ -98,7 +98,9 @@ int Channel::start() {
 
 int32_t Channel::next(int32_t replyLength, int32_t timeoutMs) {
   answer(replyLength);
+  if (!fresh_.empty()) zeroFresh();
   held_ = {};
+  stored_ = 0;
   const bool timed = timeoutMs >= 0;
   blockReads(!timed);
   const int64_t deadline = timed ? nowMs() + timeoutMs : INT64_MAX;
@@ -213,28 +215,49 @@ bool Channel::serveWrite() {
   return true;
 }
 
+/** Makes `job_` what is left of the WRITE in hand and mapped. @returns false when that is nothing. */
+bool Channel::prepareWrite() {
+  const uint64_t offset = heldWrite_.offset + stored_;
+  if (heldWrite_.size > bodyBytes_ || offset > static_cast<uint64_t>(OFFSET_MAX)) return false;
+  const uint32_t bytes =
+      cache_.findWritable(held_.nodeid, offset, heldWrite_.size - stored_, job_.segments);
+  if (bytes == 0) return false;
+  job_.kind = TransferKind::Write;
+  job_.unique = held_.unique;
+  job_.node = held_.nodeid;
+  job_.bytes = bytes;
+  if (!fresh_.empty()) addFreshZeros(offset, offset + bytes);
+  return true;
+}
+
+/** Stores what of the WRITE in hand is mapped and not stored yet. @returns zero or -EIO. */
+int Channel::storeMapped() {
+  if (held_.opcode != FUSE_WRITE || !prepareWrite()) return -EIO;
+  fresh_.clear();
+  const int error = mover_.store(job_, body_->data() + stored_);
+  if (error != 0) {
+    cache_.drop(held_.nodeid);
+    return error;
+  }
+  stored_ += job_.bytes;
+  return 0;
+}
+
 /**
  * Carries out the WRITE in hand as far as TypeScript has mapped it, all of it when nothing prevents.
  *
  * @returns false when not even its first byte was.
  */
 bool Channel::finishWrite() {
-  const uint64_t offset = heldWrite_.offset;
-  if (heldWrite_.size > bodyBytes_ || offset > static_cast<uint64_t>(OFFSET_MAX)) return false;
-  const uint32_t bytes =
-      cache_.findWritable(held_.nodeid, offset, heldWrite_.size, job_.segments);
-  if (bytes == 0) return false;
-  job_.kind = TransferKind::Write;
-  job_.unique = held_.unique;
-  job_.node = held_.nodeid;
-  job_.bytes = bytes;
-  if (fresh_.empty()) {
+  if (fresh_.empty() && stored_ == 0) {
+    if (!prepareWrite()) return false;
     mover_.write(job_, body_);
     return true;
   }
-  addFreshZeros(offset, offset + bytes);
-  if (mover_.writeNow(job_, *body_) != 0) cache_.drop(held_.nodeid);
-  fresh_.clear();
+  while (stored_ < heldWrite_.size && storeMapped() == 0) continue;
+  if (stored_ == 0) return false;
+  const fuse_write_out result{stored_, 0};
+  sendReply(options_.fuseFd, held_.unique, 0, &result, sizeof result);
   return true;
 }
 
@@ -255,13 +278,13 @@ void Channel::addFreshZeros(uint64_t offset, uint64_t end) {
   job_.segments.insert(job_.segments.begin(), before.begin(), before.end());
 }
 
-/** Writes zeros to what was mapped as fresh, for want of data. @returns false when that failed. */
-bool Channel::zeroFresh() {
+/** Writes zeros to what was mapped as fresh, for want of data. */
+void Channel::zeroFresh() {
   job_.segments.clear();
   for (const Mapping& mapping : fresh_)
     job_.segments.push_back({mapping.address, static_cast<uint32_t>(mapping.length), true});
   fresh_.clear();
-  return mover_.zero(job_) == 0;
+  mover_.store(job_, nullptr);
 }
 
 /** Remembers that the node of the request in hand has new contents, for its timestamps. */
@@ -300,7 +323,6 @@ void Channel::forget(size_t length) {
 /** Deals with the request in hand as `next` was told. It never stays without an answer. */
 void Channel::answer(int32_t replyLength) {
   const bool byShim = replyLength == SERVE_BY_SHIM;
-  if (!byShim && !fresh_.empty()) zeroFresh();
   if (replyLength == 0 || held_.unique == 0) return;
   if (byShim) {
     if (held_.opcode == FUSE_READ && serveRead()) return;

@@ -73,6 +73,7 @@ class Channel {
   void map(double node, double sizeBytes, double count, uint32_t access);
   void invalidate(double node, double offset, double end);
   void drain() { mover_.awaitWrites(); }
+  int storeMapped();
   uint32_t takeWritten();
   /** From any thread. */
   void interrupt();
@@ -92,8 +93,9 @@ class Channel {
   bool serve(size_t length);
   bool serveRead();
   bool serveWrite();
+  bool prepareWrite();
   bool finishWrite();
-  bool zeroFresh();
+  void zeroFresh();
   void addFreshZeros(uint64_t offset, uint64_t end);
   void noteWritten();
   void forget(size_t length);
@@ -117,6 +119,8 @@ class Channel {
   /** Where what follows the first bytes of a request arrives: the data of a WRITE. */
   std::unique_ptr<AlignedBuffer> body_;
   size_t bodyBytes_ = 0;
+  /** Bytes of the WRITE in hand that are on the device already. */
+  uint32_t stored_ = 0;
 
   /** The errno that ended the connection, or zero. */
   int32_t closedBy_ = 0;

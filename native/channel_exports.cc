@@ -111,6 +111,13 @@ napi_value drain(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+napi_value storeMapped(napi_env env, napi_callback_info info) {
+  Channel* channel = receiver(env, info, 0, nullptr);
+  napi_value result;
+  napi_create_int32(env, channel == nullptr ? -EBADF : channel->storeMapped(), &result);
+  return result;
+}
+
 napi_value takeWritten(napi_env env, napi_callback_info info) {
   Channel* channel = receiver(env, info, 0, nullptr);
   napi_value result;
@@ -232,6 +239,7 @@ void registerChannel(napi_env env, napi_value exports) {
       {"invalidate", nullptr, invalidate, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"loadData", nullptr, loadData, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"drain", nullptr, drain, nullptr, nullptr, nullptr, napi_default, nullptr},
+      {"storeMapped", nullptr, storeMapped, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"takeWritten", nullptr, takeWritten, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"closedBy", nullptr, closedBy, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"close", nullptr, closeChannel, nullptr, nullptr, nullptr, napi_default, nullptr},

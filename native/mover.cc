@@ -106,10 +106,6 @@ void Mover::write(Transfer& job, std::unique_ptr<AlignedBuffer>& data) {
   hand(job);
 }
 
-int Mover::writeNow(const Transfer& job, const AlignedBuffer& data) const {
-  return writer_.write(job, data.data());
-}
-
 std::unique_ptr<AlignedBuffer> Mover::takeBuffer() {
   const std::lock_guard<std::mutex> guard(lock_);
   std::unique_ptr<AlignedBuffer> buffer;

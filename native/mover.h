@@ -49,11 +49,8 @@ class Mover {
    */
   void write(Transfer& job, std::unique_ptr<AlignedBuffer>& data);
 
-  /** Carries out the WRITE `job` before it returns. @returns zero or -EIO, as the reply says. */
-  int writeNow(const Transfer& job, const AlignedBuffer& data) const;
-
-  /** Stores the zeros that `job` consists of, and replies nothing. @returns zero or -EIO. */
-  int zero(const Transfer& job) const { return writer_.store(job, nullptr); }
+  /** Stores the `data` of the WRITE `job`, and replies nothing. @returns zero or -EIO. */
+  int store(const Transfer& job, const uint8_t* data) const { return writer_.store(job, data); }
 
   /** Waits until no transfer of `node` is under way. */
   void awaitNode(uint64_t node);

@@ -77,6 +77,14 @@ export interface Channel {
   /** Puts the data of the WRITE in hand behind its struct in `request`. */
   loadData(): void;
 
+  /**
+   * Carries the WRITE in hand out as far as it is mapped, before more of it is: what was mapped as new
+   * must have its data before anything else changes. The reply comes with `SERVE_BY_SHIM`.
+   *
+   * @returns zero or a negative errno.
+   */
+  storeMapped(): number;
+
   /** Moves nodes that were written to, and when, into `written`. @returns how many it took. */
   takeWritten(): number;
 }

@@ -3,39 +3,17 @@
  * same name in `src/ext4/index.ts`, where it is documented.
  */
 import type { InodeNumber } from "../base/numbers.ts";
-import type { CorruptionError, Inode, Iomap, Timestamp } from "../ext4/index.ts";
-
-/** What a new inode is to be. */
-export interface NewInode {
-  /** With the bits of the type. */
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
-  /** Of the process that makes it. */
-  readonly umask: number;
-  readonly rdev?: { readonly major: number; readonly minor: number };
-}
-
-/** What is to be different of an inode; what is not named stays. */
-export interface AttributeChanges {
-  /** Permissions, set-id bits and the sticky bit. */
-  mode?: number;
-  uid?: number;
-  gid?: number;
-  accessedAt?: Timestamp | "now";
-  modifiedAt?: Timestamp | "now";
-  changedAt?: Timestamp;
-  sizeBytes?: number;
-  /** Set-id bits go, where a write by somebody without privileges takes them, and capabilities. */
-  killSetid?: boolean;
-}
-
-export interface RenameOptions {
-  readonly noReplace?: boolean;
-  readonly exchange?: boolean;
-  /** Stays behind in the place of the old name. */
-  readonly whiteout?: NewInode;
-}
+import type {
+  AttributeChanges,
+  CorruptionError,
+  Filesystem,
+  Inode,
+  Iomap,
+  NewInode,
+  RenameOptions,
+  Timestamp,
+} from "../ext4/index.ts";
+import * as ext4 from "../ext4/index.ts";
 
 /** The changes that one mount may ask for. */
 export interface ServedChanges {
@@ -101,4 +79,51 @@ export interface ServedChanges {
   reportCorruption(error: CorruptionError): void;
   /** A bug of ours was met: nothing is changed any more. */
   abort(error: unknown): void;
+}
+
+const ROOT_USER = 0;
+const ROOT_GROUP = 0;
+
+/** Serves changes of `fs`, which was opened for writing. */
+export function serveChanges(fs: Filesystem): ServedChanges {
+  const { reserveUid, reserveGid } = fs.superblock;
+  return {
+    actAs(uid, gid) {
+      const owns = uid === ROOT_USER || uid === reserveUid;
+      fs.writer.mayUseReserve = owns || (reserveGid !== ROOT_GROUP && gid === reserveGid);
+    },
+    createFile: (parent, name, attributes) => ext4.createFile(fs, parent, name, attributes),
+    makeDirectory: (parent, name, attributes) => ext4.makeDirectory(fs, parent, name, attributes),
+    makeSymlink: (parent, name, target, attributes) =>
+      ext4.makeSymlink(fs, parent, name, target, attributes),
+    createTemporary: (parent, attributes) => ext4.createTemporary(fs, parent, attributes),
+    link: (inode, parent, name) => ext4.link(fs, inode, parent, name),
+    unlink: (parent, name) => ext4.unlink(fs, parent, name),
+    removeDirectory: (parent, name) => ext4.removeDirectory(fs, parent, name),
+    rename: (fromParent, fromName, toParent, toName, options) =>
+      ext4.rename(fs, fromParent, fromName, toParent, toName, options),
+    release: (inode) => ext4.release(fs, inode),
+    setAttributes: (inode, changes) => ext4.setAttributes(fs, inode, changes),
+    noteWrite: (inode, time) => ext4.noteWrite(fs, inode, time),
+    noteAccess: (inode) => ext4.noteAccess(fs, inode),
+    iomapForWrite: (inode, offset, length, answer) =>
+      ext4.iomapForWrite(fs, inode, offset, length, answer),
+    writeFile: (inode, offset, bytes) => ext4.writeFile(fs, inode, offset, bytes),
+    fallocate: (inode, mode, offset, length) => ext4.fallocate(fs, inode, mode, offset, length),
+    copyFileRange: (from, fromOffset, to, toOffset, length) =>
+      ext4.copyFileRange(fs, from, fromOffset, to, toOffset, length),
+    setXattr: (inode, name, value, setting) => ext4.setXattr(fs, inode, name, value, setting),
+    removeXattr: (inode, name) => ext4.removeXattr(fs, inode, name),
+    setFlags: (inode, flags) => ext4.setFlags(fs, inode, flags),
+    setProject: (inode, projectId, xflags) => ext4.setProject(fs, inode, projectId, xflags),
+    setGeneration: (inode, generation) => ext4.setGeneration(fs, inode, generation),
+    setLabel: (label) => ext4.setLabel(fs, label),
+    trimFree: (start, length, minLength) => ext4.trimFree(fs, start, length, minLength),
+    shutdown: () => ext4.shutdown(fs, ext4.ShutdownMode.LOGFLUSH),
+    syncFile: (inode, dataOnly) => ext4.syncFile(fs, inode, dataOnly),
+    syncFilesystem: () => ext4.syncFilesystem(fs),
+    commit: () => fs.writer.transactions.commit(),
+    reportCorruption: (error) => ext4.reportCorruption(fs, error),
+    abort: (error) => fs.writer.transactions.abort(error),
+  };
 }

@@ -8,7 +8,7 @@
 import type { InodeNumber } from "../base/numbers.ts";
 import type { DirectorySink, Filesystem, Inode, Iomap } from "../ext4/index.ts";
 import * as ext4 from "../ext4/index.ts";
-import type { ServedChanges } from "./served-changes.ts";
+import { type ServedChanges, serveChanges } from "./served-changes.ts";
 
 /** Each method is the function of the same name in `src/ext4/index.ts`, where it is documented. */
 export interface ServedFilesystem {
@@ -62,6 +62,6 @@ export function serveExt4(fs: Filesystem, { minixdf }: PresentationOptions): Ser
     readFile: (inode, offset, into) => ext4.readFile(fs, inode, offset, into),
     seekData: (inode, offset) => ext4.seekData(fs, inode, offset),
     seekHole: (inode, offset) => ext4.seekHole(fs, inode, offset),
-    changes: undefined,
+    changes: fs.isWritable ? serveChanges(fs) : undefined,
   };
 }

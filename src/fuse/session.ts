@@ -126,8 +126,10 @@ export class Session {
    * @throws ProtocolVersionError when the kernel is too old; it has been told so.
    */
   serve(): void {
-    let length = this.#channel.next(NO_REPLY, this.#timers.run());
+    let length = this.#channel.next(NO_REPLY, this.#timers.waitMs);
     while (length !== CLOSED) {
+      // Only here: while the reply is built, the data of a WRITE may still be on its way to new blocks.
+      this.#timers.run();
       const replyLength = length === TIMED_OUT ? NO_REPLY : this.#answer(length);
       if (this.#failure !== undefined) {
         this.#channel.next(replyLength, 0);
@@ -139,7 +141,7 @@ export class Session {
         length = this.#channel.next(replyLength, 0);
         this.#options.onReady?.(connection);
       } else {
-        length = this.#channel.next(replyLength, this.#timers.run());
+        length = this.#channel.next(replyLength, this.#timers.waitMs);
       }
     }
   }

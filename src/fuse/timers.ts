@@ -33,18 +33,23 @@ export class TimerList {
     };
   }
 
-  /** Runs what is due. @returns milliseconds until something is, rounded up; -1 for never. */
-  run(): number {
+  /** Runs what is due. */
+  run(): void {
+    if (this.#timers.size === 0) return;
+    const now = this.#now();
+    for (const timer of this.#timers) {
+      if (timer.dueMs > now) continue;
+      timer.dueMs = now + timer.periodMs;
+      timer.callback();
+    }
+  }
+
+  /** Milliseconds until something is due, rounded up; -1 for never. */
+  get waitMs(): number {
     if (this.#timers.size === 0) return -1;
     const now = this.#now();
     let wait = Number.POSITIVE_INFINITY;
-    for (const timer of this.#timers) {
-      if (timer.dueMs <= now) {
-        timer.dueMs = now + timer.periodMs;
-        timer.callback();
-      }
-      if (this.#timers.has(timer)) wait = Math.min(wait, timer.dueMs - now);
-    }
-    return wait === Number.POSITIVE_INFINITY ? -1 : Math.ceil(wait);
+    for (const { dueMs } of this.#timers) wait = Math.min(wait, Math.max(0, dueMs - now));
+    return Math.ceil(wait);
   }
 }

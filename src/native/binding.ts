@@ -89,6 +89,7 @@ export interface NativeChannel {
    */
   invalidate(nodeId: number, offset: number, end: number): void;
   loadData(): void;
+  storeMapped(): number;
   takeWritten(): number;
   /** Waits until no WRITE is under way: all that were answered are on the device, or failed. */
   drain(): void;

@@ -78,6 +78,7 @@ function reportOnDemand(channel: NativeChannel): Channel {
     },
     map: (nodeId, sizeBytes, count, access) => channel.map(nodeId, sizeBytes, count, access),
     loadData: () => channel.loadData(),
+    storeMapped: () => channel.storeMapped(),
     takeWritten: () => channel.takeWritten(),
   };
 }

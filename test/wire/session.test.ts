@@ -137,7 +137,7 @@ test("trace has a line for every request: what was asked, what came of it", () =
 
 test("timers run between requests, and say how long to wait for one", () => {
   let now = 1000;
-  const channel = new FakeChannel([getattr(), "timeout", getattr()]);
+  const channel = new FakeChannel([getattr(), "timeout", getattr(), "timeout"]);
   const session = new Session(
     channel,
     filesystem({
@@ -151,7 +151,7 @@ test("timers run between requests, and say how long to wait for one", () => {
   const ranAt: number[] = [];
   session.every(500, () => ranAt.push(now));
   session.serve();
-  expect(channel.timeouts).toEqual([500, 200, 200, 500]);
+  expect(channel.timeouts).toEqual([500, 200, 200, 0, 500]);
   expect(ranAt).toEqual([1600]);
   expect(channel.answers).toHaveLength(2);
 });
@@ -159,22 +159,26 @@ test("timers run between requests, and say how long to wait for one", () => {
 test("TimerList waits for the nearest timer, and for ever when there is none", () => {
   let now = 0;
   const timers = new TimerList(() => now);
-  expect(timers.run()).toBe(-1);
+  expect(timers.waitMs).toBe(-1);
   const ran: string[] = [];
   const stopSlow = timers.every(100, () => ran.push("slow"));
   const stopQuick = timers.every(30, () => ran.push("quick"));
-  expect(timers.run()).toBe(30);
-  now = 29.5;
-  expect(timers.run()).toBe(1);
-  now = 95; // two periods of the quick one were missed
-  expect(timers.run()).toBe(5);
-  now = 100;
-  expect(timers.run()).toBe(25);
+  const runAt = (time: number): number => {
+    now = time;
+    timers.run();
+    return timers.waitMs;
+  };
+  expect(runAt(0)).toBe(30);
+  expect(runAt(29.5)).toBe(1);
+  expect(runAt(95)).toBe(5); // two periods of the quick one were missed
+  expect(runAt(100)).toBe(25);
   expect(ran).toEqual(["quick", "slow"]);
+  now = 130;
+  expect(timers.waitMs).toBe(0);
   stopQuick();
-  expect(timers.run()).toBe(100);
+  expect(timers.waitMs).toBe(70);
   stopSlow();
-  expect(timers.run()).toBe(-1);
+  expect(timers.waitMs).toBe(-1);
 });
 
 test("a timer may stop itself", () => {
@@ -186,7 +190,8 @@ test("a timer may stop itself", () => {
     stop();
   });
   now = 10;
-  expect(timers.run()).toBe(-1);
+  timers.run();
+  expect(timers.waitMs).toBe(-1);
   now = 20;
   timers.run();
   expect(count).toBe(1);

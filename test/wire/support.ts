@@ -88,6 +88,7 @@ export class FakeChannel implements Channel {
   readonly maps: MapCall[] = [];
   readonly timeouts: number[] = [];
   dataLoads = 0;
+  storeResult = 0;
   readonly #written: (readonly number[])[] = [];
   readonly #script: (Uint8Array | "timeout")[];
   #inHand = false;
@@ -129,6 +130,11 @@ export class FakeChannel implements Channel {
 
   loadData(): void {
     this.dataLoads += 1;
+  }
+
+  storeMapped(): number {
+    this.maps.push({ node: 0, sizeBytes: 0, access: 0, mappings: [] });
+    return this.storeResult;
   }
 
   /** The shim wrote to `nodes` by itself. */

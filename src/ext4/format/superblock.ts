@@ -88,6 +88,9 @@ export class Superblock {
   readonly blockSize: number;
   readonly blockCount: number;
   readonly reservedBlockCount: number;
+  /** Who may use the reserve besides root. */
+  readonly reserveUid: number;
+  readonly reserveGid: number;
   readonly firstDataBlock: number;
   /** Blocks per cluster: 1 without bigalloc. */
   readonly clusterBlocks: number;
@@ -236,6 +239,8 @@ export class Superblock {
     ) {
       refuse(`group descriptors of ${this.descriptorSize} bytes`);
     }
+    this.reserveUid = le16(view, 0, S.defResuid);
+    this.reserveGid = le16(view, 0, S.defResgid);
     this.reservedGdtBlocks = le16(view, 0, S.reservedGdtBlocks);
     const descriptorBlocks = Math.ceil((this.groupCount * this.descriptorSize) / this.blockSize);
     this.firstMetaGroup = this.hasIncompat(Incompat.META_BG)

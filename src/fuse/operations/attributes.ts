@@ -1,9 +1,8 @@
 /** The operations about what a node is: GETATTR, STATX, SETATTR, READLINK, ACCESS. */
 import { Errno } from "../../base/errno.ts";
-import { FsError } from "../../ext4/index.ts";
+import { type AttributeChanges, FsError } from "../../ext4/index.ts";
 import { GetattrIn, Opcode, SetattrIn, SetattrValid, StatxIn } from "../abi.ts";
 import type { Request } from "../request.ts";
-import type { AttributeChanges } from "../served-changes.ts";
 import { changesOf, keepInStep, noteAccess } from "./changing.ts";
 import type { Operation } from "./operation.ts";
 
@@ -38,11 +37,13 @@ export const Statx: Operation = {
   },
 };
 
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
+
 /** What the `fuse_setattr_in` at `at` asks for. */
 function takeChanges(request: Request, at: number): AttributeChanges {
   const V = SetattrValid;
   const valid = request.u32(at, SetattrIn.valid);
-  const changes: AttributeChanges = {};
+  const changes: Writable<AttributeChanges> = {};
   if (valid & V.MODE) changes.mode = request.u32(at, SetattrIn.mode) & PERMISSIONS;
   if (valid & V.UID) changes.uid = request.u32(at, SetattrIn.uid);
   if (valid & V.GID) changes.gid = request.u32(at, SetattrIn.gid);

@@ -3,13 +3,13 @@
  * and what the shim may write to without asking.
  */
 import { Errno } from "../../base/errno.ts";
-import { FsError, type Inode, InodeFlags } from "../../ext4/index.ts";
+import { FsError, type Inode, InodeFlags, type NewInode } from "../../ext4/index.ts";
 import { InHeader } from "../abi.ts";
 import { isRegular } from "../attributes.ts";
 import { WriteAccess } from "../channel.ts";
 import type { Request } from "../request.ts";
 import type { ServedFilesystem } from "../served.ts";
-import type { NewInode, ServedChanges } from "../served-changes.ts";
+import type { ServedChanges } from "../served-changes.ts";
 import type { Context } from "./operation.ts";
 
 const PERMISSIONS = 0o7777;

@@ -16,6 +16,11 @@ import type { Operation } from "./operation.ts";
 const PERMISSIONS = 0o7777;
 const SYMLINK_MODE = FileType.SYMLINK | 0o777;
 
+function isDevice(mode: number): boolean {
+  const type = mode & FileType.MASK;
+  return type === FileType.CHARACTER || type === FileType.BLOCK;
+}
+
 const octal = (mode: number): string => `0${mode.toString(8)}`;
 
 /** Sent by mknod(2), and by open(2) for a file that is not there. Adds one lookup to the new node. */
@@ -28,9 +33,13 @@ export const Mknod: Operation = {
     const at = request.takeStruct(MknodIn);
     const mode = request.u32(at, MknodIn.mode);
     const attributes = newInode(context, request, mode, request.u32(at, MknodIn.umask));
-    const rdev = decodeDevice(request.u32(at, MknodIn.rdev));
+    const device = decodeDevice(request.u32(at, MknodIn.rdev));
     return reply.entry(
-      changes.createFile(request.inode, request.takeName(), { ...attributes, rdev }),
+      changes.createFile(
+        request.inode,
+        request.takeName(),
+        isDevice(mode) ? { ...attributes, device } : attributes,
+      ),
     );
   },
   describe(request) {

@@ -54,20 +54,23 @@ function mapForWrite(
   offset: number,
   end: number,
 ): boolean {
-  const { fs, iomap } = context;
+  const { fs, channel, iomap } = context;
   const batch = new MappingBatch(context, request.node, fs.inode(request.inode));
-  try {
-    for (let at = offset; at < end; at = iomap.offset + iomap.length) {
+  for (let at = offset; at < end; at = iomap.offset + iomap.length) {
+    try {
       changes.iomapForWrite(fs.inode(request.inode), at, end - at, iomap);
-      if (iomap.type === IomapType.INLINE) return false;
-      batch.add();
+    } catch (error) {
+      if (at === offset || !(error instanceof FsError)) throw error;
+      break;
     }
-  } catch (error) {
-    if (batch.total === 0 || !(error instanceof FsError)) throw error;
-  } finally {
-    // Even if nothing follows: new blocks hold rubbish until the shim has seen to them.
+    if (iomap.type === IomapType.INLINE) return false;
+    batch.add();
+    const { isNew } = iomap;
+    if (!isNew || iomap.offset + iomap.length >= end) continue;
     batch.flush();
+    if (channel.storeMapped() < 0) throw new FsError(Errno.EIO, "new blocks cannot be written");
   }
+  batch.flush();
   return true;
 }
 

@@ -356,6 +356,36 @@ describe("a WRITE into new blocks", () => {
     expectDevice();
   });
 
+  test("can be carried out piece by piece", () => {
+    const channel = openChannel();
+    kernel.sendWrite(NODE, 4196, data(10_000));
+    channel.next(NO_REPLY, 0);
+    map(channel, 8192, FREE, [4196, 65_636, 3996, MAPPED, MAPPING_NEW]);
+    expect(channel.storeMapped()).toBe(0);
+    expected.fill(0, 65_536, 69_632);
+    expected.set(data(10_000).subarray(0, 3996), 65_636);
+    expectDevice();
+    map(channel, 14_196, FREE, [8192, 131_072, 6004, MAPPED, MAPPING_NEW]);
+    channel.next(SERVE_BY_SHIM, 0);
+    expect(written(kernel.receive())).toBe(10_000);
+    expected.fill(0, 131_072, 139_264);
+    expected.set(data(10_000).subarray(3996), 131_072);
+    expectDevice();
+  });
+
+  test("that ends for want of space after a piece says how long the piece was", () => {
+    const channel = openChannel();
+    kernel.sendWrite(NODE, 0, data(10_000));
+    channel.next(NO_REPLY, 0);
+    expect(channel.storeMapped()).toBe(-Errno.EIO);
+    map(channel, 4096, FREE, [0, 65_536, 4096, MAPPED, MAPPING_NEW]);
+    expect(channel.storeMapped()).toBe(0);
+    channel.next(SERVE_BY_SHIM, 0);
+    expect(written(kernel.receive())).toBe(4096);
+    expected.set(data(10_000).subarray(0, 4096), 65_536);
+    expectDevice();
+  });
+
   test("is not accepted for another node or a request that is no WRITE", () => {
     const channel = openChannel();
     map(channel, 4096, FREE, [0, 0, 4096, MAPPED, MAPPING_NEW]);
