@@ -17,6 +17,7 @@ import {
   type ErrorsBehaviour,
   hasKnownErrors,
   keepErrorFields,
+  reportCorruption,
 } from "./error-policy.ts";
 import { type CorruptionError, FsError, UnsupportedError } from "./errors.ts";
 import { Filesystem, type OpenOptions } from "./filesystem.ts";
@@ -173,12 +174,14 @@ function openAlone(
 export function closeFilesystem(fs: Filesystem): void {
   if (!fs.isWritable) return;
   const { orphans, transactions, protection } = fs.writer;
-  if (!transactions.isAborted) {
+  try {
+    if (transactions.isAborted) return;
     for (const number of orphans.numbers()) release(fs, number);
     settleFilesystem(fs);
+  } finally {
+    fs.setWriter(undefined);
+    protection?.release();
   }
-  protection?.release();
-  fs.setWriter(undefined);
 }
 
 /**
@@ -239,7 +242,10 @@ function finishOrphans(fs: Filesystem, { onWarning, onDamage }: WriteOptions): v
   const { freed, truncated } = fs.writer.orphans.finishAll({
     free: (inode) => freeOrphan(fs, inode),
     truncate: (inode) => finishTruncation(fs, inode),
-    onDamage: (error) => onDamage?.(error),
+    onDamage: (error) => {
+      onDamage?.(error);
+      reportCorruption(fs, error);
+    },
   });
   if (freed > 0) onWarning?.(`orphans freed: ${freed}`);
   if (truncated > 0) onWarning?.(`truncations finished: ${truncated}`);

@@ -125,57 +125,58 @@ export class Orphans {
       if (this.#first !== NONE) this.#fs.transact(ORPHAN_CREDITS, (tx) => this.#setFirst(tx, NONE));
       return finished;
     }
-    while (this.#first !== NONE) {
-      const number = this.#first;
-      const inode = this.#load(number, finishers);
-      if (inode === undefined) {
-        if (this.#isStopped) return finished;
-        this.#fs.transact(ORPHAN_CREDITS, (tx) => this.#setFirst(tx, NONE));
-        break;
-      }
-      this.#newer.set(number, NONE);
-      this.#finish(inode, finishers, finished);
-    }
-    for (const [slot, number] of this.#file?.entries() ?? []) {
-      const inode = this.#load(number, finishers);
-      if (inode === undefined) {
-        if (this.#isStopped) return finished;
-        this.#fs.transact(ORPHAN_CREDITS, (tx) => this.#file?.clear(tx, slot));
-        continue;
-      }
-      this.#slots.set(number, slot);
-      this.#finish(inode, finishers, finished);
-    }
+    this.#finishList(finishers, finished);
+    this.#finishFile(finishers, finished);
     return finished;
   }
 
-  #finish(inode: Inode, finishers: OrphanFinishers, finished: FinishedOrphans): void {
-    if (inode.linkCount === 0) {
-      finishers.free(inode);
-      finished.freed++;
-    } else {
-      finishers.truncate(inode);
-      finished.truncated++;
+  /** Goes on with the first of the list until there is none; the rest behind a damaged one is lost. */
+  #finishList(finishers: OrphanFinishers, finished: FinishedOrphans): void {
+    while (this.#first !== NONE) {
+      const number = this.#first;
+      this.#newer.set(number, NONE);
+      if (this.#finish(number, finishers, finished)) continue;
+      this.#newer.delete(number);
+      if (this.#isStopped) return;
+      this.#fs.transact(ORPHAN_CREDITS, (tx) => this.#setFirst(tx, NONE));
     }
-    if (!this.has(inode.number)) return;
-    this.#fs.transact(ORPHAN_CREDITS, (tx) => this.remove(tx, inode));
   }
 
-  /** The inode `number` if it can be an orphan. @see fs/ext4/ialloc.c, ext4_orphan_get */
-  #load(number: InodeNumber, finishers: OrphanFinishers): Inode | undefined {
+  #finishFile(finishers: OrphanFinishers, finished: FinishedOrphans): void {
+    for (const [slot, number] of this.#file?.entries() ?? []) {
+      this.#slots.set(number, slot);
+      if (this.#finish(number, finishers, finished)) continue;
+      this.#slots.delete(number);
+      if (this.#isStopped) return;
+      this.#fs.transact(ORPHAN_CREDITS, (tx) => this.#file?.clear(tx, slot));
+    }
+  }
+
+  /** @returns false when damage, which was reported, is in the way. */
+  #finish(number: InodeNumber, finishers: OrphanFinishers, finished: FinishedOrphans): boolean {
     try {
-      return this.#get(number);
+      const inode = this.#get(number);
+      if (inode.linkCount === 0) {
+        finishers.free(inode);
+        finished.freed++;
+      } else {
+        finishers.truncate(inode);
+        finished.truncated++;
+      }
+      if (this.has(number)) this.#fs.transact(ORPHAN_CREDITS, (tx) => this.remove(tx, inode));
+      return true;
     } catch (error) {
-      if (!(error instanceof FsError)) throw error;
+      if (!(error instanceof FsError) || this.#isStopped) throw error;
       const damage =
         error instanceof CorruptionError
           ? error
           : new CorruptionError("orphan-inode", { inode: number }, error.message);
       finishers.onDamage(damage);
-      return undefined;
+      return false;
     }
   }
 
+  /** The inode `number` if it can be an orphan. @see fs/ext4/ialloc.c, ext4_orphan_get */
   #get(number: InodeNumber): Inode {
     const { firstInode, inodeCount, inodesPerGroup } = this.#fs.superblock;
     const refuse = (found: string): never => {

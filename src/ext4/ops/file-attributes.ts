@@ -12,6 +12,7 @@ import type { Filesystem } from "../filesystem.ts";
 import { Incompat, RoCompat } from "../format/features.ts";
 import { CLASSIC_INODE_SIZE, type Inode, InodeFlags } from "../format/inode.ts";
 import type { Tx } from "../journal/transaction.ts";
+import { QUOTA_CREDITS } from "../quota/quotas.ts";
 import { expandExtraSize } from "./extra-size.ts";
 
 /** Numbers of flags that mean nothing to us and are kept for others. */
@@ -82,8 +83,11 @@ const XFLAGS_COMMON = XFLAGS.reduce((all, [flag]) => all | flag, 0);
 
 /** No project has this number. */
 const PROJECT_INVALID = 0xffff_ffff;
-/** The inode, and where older ones get room for a project: its xattr block, old and new, and what allocates it. */
-const CREDITS = 8;
+/**
+ * The inode; where an older one gets room for a project, its xattr block, old and new, and what
+ * allocates that; quotas.
+ */
+const CREDITS = 8 + QUOTA_CREDITS;
 
 /**
  * Makes `flags` the flags of an inode, as far as programs may change them.
