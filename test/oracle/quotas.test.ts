@@ -5,21 +5,23 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { MemoryDevice } from "../../src/device/memory-device.ts";
-import { allocateInode, freeInode } from "../../src/ext4/alloc/inodes.ts";
-import { addEntry, removeEntry } from "../../src/ext4/dir/entries.ts";
-import { Inode, wantedExtraSize } from "../../src/ext4/format/inode.ts";
 import {
   closeFilesystem,
+  createFile,
   type Filesystem,
   FileType,
   FsError,
+  type Inode,
   openWritableFilesystem,
   ROOT_INODE,
+  RoCompat,
+  release,
+  setAttributes,
+  setProject,
   setXattr,
+  unlink,
+  writeFile,
 } from "../../src/ext4/index.ts";
-import { initBlockMap, releaseBlocks } from "../../src/ext4/map/change.ts";
-import { writeFile } from "../../src/ext4/map/write.ts";
-import { freeXattrs } from "../../src/ext4/ops/xattr-store.ts";
 import { skipBecause, whyNoE2fsprogs } from "../support/run.ts";
 import { askDebugfs, complaintsAbout, freshImage } from "../support/writable-image.ts";
 
@@ -58,30 +60,7 @@ const anyStep: fc.Arbitrary<Step> = fc.record({
 });
 
 function create(fs: Filesystem, name: Uint8Array): Inode {
-  const root = fs.inode(ROOT_INODE);
-  return fs.transact(CREDITS, (tx) => {
-    const { superblock, checksums } = fs;
-    const number = allocateInode(fs, tx, root, false);
-    const attributes = { mode: MODE, generation: 1, extraSize: wantedExtraSize(superblock) };
-    const bytes = fs.takeInodeBytes();
-    const inode = tx.createInode(Inode.blank(number, bytes, superblock, checksums, attributes));
-    initBlockMap(fs, inode);
-    addEntry(fs, tx, root, name, number, MODE);
-    return inode;
-  });
-}
-
-function remove(fs: Filesystem, name: Uint8Array, inode: Inode): void {
-  const root = fs.inode(ROOT_INODE);
-  fs.transact(CREDITS, (tx) => {
-    removeEntry(fs, tx, root, name);
-    tx.edit(inode).linkCount = 0;
-  });
-  releaseBlocks(fs, inode);
-  fs.transact(CREDITS, (tx) => {
-    freeXattrs(fs, tx, inode);
-    freeInode(fs, tx, inode);
-  });
+  return createFile(fs, ROOT_INODE, name, { mode: MODE, uid: 0, gid: 0, umask: 0 });
 }
 
 function perform(fs: Filesystem, files: Map<number, Inode>, step: Step): void {
@@ -91,14 +70,13 @@ function perform(fs: Filesystem, files: Map<number, Inode>, step: Step): void {
   if (inode === undefined) {
     files.set(file, create(fs, name));
   } else if (kind === "remove") {
-    remove(fs, name, inode);
+    unlink(fs, ROOT_INODE, name);
+    release(fs, inode.number);
     files.delete(file);
   } else if (kind === "own") {
-    fs.transact(CREDITS, (tx) => {
-      tx.edit(inode).uid = uid;
-      inode.gid = gid;
-      inode.projectId = projectId;
-    });
+    setAttributes(fs, inode.number, { uid, gid });
+    const hasProjects = fs.superblock.hasRoCompat(RoCompat.PROJECT);
+    if (hasProjects) setProject(fs, inode.number, projectId, 0);
   } else if (kind === "write") {
     writeFile(fs, inode, size, new Uint8Array(size).fill(1));
   } else if (kind === "xattr") {

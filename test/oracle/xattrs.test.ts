@@ -21,6 +21,7 @@ import {
   openWritableFilesystem,
   ROOT_INODE,
   removeXattr,
+  setAttributes,
   setXattr,
   XattrFlags,
 } from "../../src/ext4/index.ts";
@@ -248,6 +249,31 @@ describe.skipIf(skipBecause("xattrs", whyNoE2fsprogs(), whyNoKernelMount()))("xa
     closeFilesystem(fs);
     expect(complaintsAbout(image)).toBe("");
     expect(freeCounts(image)).toEqual(before);
+  });
+
+  test("an inode that gets more fields moves attributes that have no room to a block", () => {
+    const image = imageOf(["-b", "1024", "-I", "256"]);
+    const fs = openWritableFilesystem(new MemoryDevice(image));
+    const number = numberOf(fs, "one");
+    fs.transact(CREDITS, (tx) => {
+      tx.edit(fs.inode(number)).extraSize = 4;
+    });
+    const values = { "user.a": 20, "user.b": 40 };
+    for (const [name, size] of Object.entries(values)) {
+      setXattr(fs, number, utf8(name), new Uint8Array(size).fill(size), { flags: 0 });
+    }
+    expect(fs.inode(number).xattrBlock).toBe(0);
+    setAttributes(fs, number, { modifiedAt: { seconds: 2 ** 32, nanoseconds: 5 } });
+    const inode = fs.inode(number);
+    expect(inode.extraSize).toBe(32);
+    expect(inode.xattrBlock).not.toBe(0);
+    expect(inode.modifiedAt).toEqual({ seconds: 2 ** 32, nanoseconds: 5 });
+    closeFilesystem(fs);
+    expect(complaintsAbout(image)).toBe("");
+    const read = kernelModel(image).get("one");
+    for (const [name, size] of Object.entries(values)) {
+      expect(read?.get(name)).toEqual(new Uint8Array(size).fill(size));
+    }
   });
 
   test("what a failed operation changed is as it was", () => {

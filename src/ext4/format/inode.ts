@@ -559,7 +559,7 @@ export function wantedExtraSize(superblock: Superblock): number {
   const { inodeSize, wantExtraSize, minExtraSize } = superblock;
   if (inodeSize === CLASSIC_INODE_SIZE) return 0;
   if (!superblock.hasRoCompat(RoCompat.EXTRA_ISIZE)) return EXTRA_SIZE_KNOWN;
-  const wanted = Math.max(EXTRA_SIZE_KNOWN, wantExtraSize, minExtraSize);
+  const wanted = Math.max(EXTRA_SIZE_KNOWN, wantExtraSize, minExtraSize) & ~3;
   return CLASSIC_INODE_SIZE + wanted > inodeSize ? EXTRA_SIZE_KNOWN : wanted;
 }
 

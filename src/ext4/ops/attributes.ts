@@ -14,6 +14,7 @@ import { setSize } from "../map/truncate.ts";
 import { changeModeWithAcl } from "./acl.ts";
 import { change } from "./change.ts";
 import { Credits } from "./credits.ts";
+import { expandExtraSize } from "./extra-size.ts";
 import { refuseImmutable, refuseUnremovable } from "./refusals.ts";
 import { storeXattr } from "./xattr-store.ts";
 
@@ -54,7 +55,7 @@ export function setAttributes(
   refuseChanges(inode, changes);
   if (changes.sizeBytes !== undefined) setSize(fs, number, changes.sizeBytes);
   return change(fs, Credits.ATTRIBUTES, (tx) => {
-    tx.edit(inode);
+    expandExtraSize(fs, tx, tx.edit(inode));
     const { mode, uid, gid, accessedAt, modifiedAt } = changes;
     if (uid !== undefined) inode.uid = uid;
     if (gid !== undefined) inode.gid = gid;

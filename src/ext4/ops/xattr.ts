@@ -15,6 +15,7 @@ import { Incompat } from "../format/features.ts";
 import { type Inode, InodeFlags } from "../format/inode.ts";
 import { XattrIndex, type XattrKey } from "../format/xattr.ts";
 import { setAcl } from "./acl.ts";
+import { change } from "./change.ts";
 import { expandExtraSize } from "./extra-size.ts";
 import { blockXattrs, inodeXattrs } from "./xattr-entries.ts";
 import { findValue, hasXattr } from "./xattr-find.ts";
@@ -98,7 +99,7 @@ export function setXattr(
   if (value.length > VALUE_SIZE_MAX) throw new FsError(Errno.E2BIG, "xattr value too long");
   const { namespace, key } = resolve(name);
   const acl = namespace.exact ? aclFromXattr(value) : undefined;
-  fs.transact(creditsFor(fs, value.length), (tx) => {
+  change(fs, creditsFor(fs, value.length), (tx) => {
     const inode = changeable(fs, number);
     if (namespace.exact) {
       setAcl(fs, tx, inode, key.nameIndex, acl, killSetgid);
@@ -119,7 +120,7 @@ export function setXattr(
  */
 export function removeXattr(fs: Filesystem, number: InodeNumber, name: Uint8Array): void {
   const { namespace, key } = resolve(name);
-  fs.transact(creditsFor(fs, 0), (tx) => {
+  change(fs, creditsFor(fs, 0), (tx) => {
     const inode = changeable(fs, number);
     if (namespace.exact) {
       setAcl(fs, tx, inode, key.nameIndex, undefined, false);
