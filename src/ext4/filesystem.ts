@@ -22,7 +22,7 @@ import { mmpUser } from "./format/mmp.ts";
 import { SUPERBLOCK_OFFSET, Superblock } from "./format/superblock.ts";
 import type { FastCommitChanges } from "./journal/fast-commit-changes.ts";
 import { FastCommitReplay } from "./journal/fast-commit-replay.ts";
-import { recover } from "./journal/recover.ts";
+import { recover, replayed } from "./journal/recover.ts";
 import { ReplayedDevice } from "./journal/replayed-device.ts";
 import type { Tx } from "./journal/transaction.ts";
 import type { Writer } from "./writer.ts";
@@ -69,7 +69,8 @@ export function openFilesystem(device: BlockDevice, options: OpenOptions = {}): 
 
 function recovered(device: BlockDevice, asItLies: Filesystem, options: OpenOptions): Filesystem {
   const warn = options.onWarning ?? (() => {});
-  const { blocks, transactionCount, fastCommits } = recover(asItLies, options.journalDevice, warn);
+  const found = recover(asItLies, options.journalDevice, warn);
+  const { blocks, fastCommits } = found;
   const { blockSize } = asItLies.superblock;
   let fs = new Filesystem(device, options, new ReplayedDevice(device, blockSize, blocks));
   if (fastCommits !== undefined) {
@@ -78,17 +79,11 @@ function recovered(device: BlockDevice, asItLies: Filesystem, options: OpenOptio
     fs = new Filesystem(device, options, new ReplayedDevice(device, blockSize, newer));
     fs.recovered = replay.changesOf(fs);
   }
-  const found = [counted(transactionCount, "transaction")];
-  if (fastCommits !== undefined) found.push(counted(fastCommits.commitCount, "fast commit"));
-  if (transactionCount > 0 || fastCommits !== undefined) {
-    warn(`replayed ${found.join(" and ")} of the journal in memory`);
-  }
+  const what = replayed(found);
+  if (what !== undefined) warn(`${what} in memory`);
   fs.warnOfOtherUser();
   return fs;
 }
-
-const counted = (count: number, what: string): string =>
-  `${count} ${what}${count === 1 ? "" : "s"}`;
 
 export class Filesystem {
   /** Set while the filesystem may be changed. */

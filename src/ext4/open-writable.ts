@@ -25,6 +25,8 @@ import { Incompat, ROCOMPAT_SUPPORTED, RoCompat, roCompatNames } from "./format/
 import type { Timestamp } from "./format/inode.ts";
 import { SuperblockLayout, SuperblockState } from "./format/superblock.ts";
 import { InodeTimes, type TimesOptions } from "./inode-times.ts";
+import { applyFastCommits } from "./journal/apply-fast-commits.ts";
+import type { FastCommitLog } from "./journal/fast-commit-log.ts";
 import { InPlaceTarget } from "./journal/in-place.ts";
 import { Jbd2Target } from "./journal/jbd2-target.ts";
 import type { Journal } from "./journal/journal.ts";
@@ -98,15 +100,45 @@ export function openWritableFilesystem(
   }
 }
 
+/** What a caller may leave out is decided here. */
+interface CompleteOptions extends WriteOptions {
+  readonly now: () => Timestamp;
+  readonly random: () => number;
+}
+
 /** Opens the filesystem that nobody else uses, which `protection` sees to. */
 function openAlone(
   asItLies: Filesystem,
   device: WritableDevice,
-  options: WriteOptions & { now: () => Timestamp; random: () => number },
+  options: CompleteOptions,
   protection: MountProtection | undefined,
 ): Filesystem {
-  const { now, random } = options;
   const { fs, journal } = recovered(asItLies, device, options);
+  journal?.setFeatures();
+  allowChanges(fs, device, options, journal, protection);
+  const { superblock, transactions } = fs.writer;
+  if (hasKnownErrors(superblock.view)) {
+    options.onWarning?.("the filesystem has errors: e2fsck should be run");
+  }
+  markMounted(fs);
+  if (journal !== undefined) {
+    journal.clearError();
+    const { now } = options;
+    transactions.useTarget(new Jbd2Target({ journal, device, blocks: fs.blocks, now }));
+  }
+  finishOrphans(fs, options);
+  return fs;
+}
+
+/** Gives `fs` its writer. Changes are committed in place until it gets another target. */
+function allowChanges(
+  fs: Filesystem,
+  device: WritableDevice,
+  options: CompleteOptions,
+  journal: Journal | undefined,
+  protection: MountProtection | undefined,
+): void {
+  const { now, random } = options;
   const inPlace = new InPlaceTarget(device, fs.blocks, fs.superblock.blockSize);
   const transactions = new Transactions({
     blocks: fs.blocks,
@@ -153,16 +185,6 @@ function openAlone(
     invalidateMappings: options.invalidateMappings ?? (() => {}),
     mayUseReserve: true,
   });
-  if (hasKnownErrors(superblock.view)) {
-    options.onWarning?.("the filesystem has errors: e2fsck should be run");
-  }
-  markMounted(fs);
-  if (journal !== undefined) {
-    journal.clearError();
-    transactions.useTarget(new Jbd2Target({ journal, device, blocks: fs.blocks, now }));
-  }
-  finishOrphans(fs, options);
-  return fs;
 }
 
 /**
@@ -201,29 +223,55 @@ export function settleFilesystem(fs: Filesystem): void {
 function recovered(
   asItLies: Filesystem,
   device: WritableDevice,
-  options: WriteOptions,
+  options: CompleteOptions,
 ): { fs: Filesystem; journal: Journal | undefined } {
   const warn = options.onWarning ?? (() => {});
-  let fs = asItLies;
   if (options.noRecovery === true) {
-    if (fs.superblock.needsRecovery) {
+    if (asItLies.superblock.needsRecovery) {
       throw new FsError(Errno.EROFS, "cannot be written without what its journal holds");
     }
     warn("no journal: it is left alone, and a crash will need e2fsck");
-    return { fs, journal: undefined };
+    return { fs: asItLies, journal: undefined };
   }
-  const superblock = new SuperblockEditor(fs.superblock, fs.blocks, fs.checksums);
+  const open = (fs: Filesystem) => ({
+    fs,
+    journal: openJournal(fs, device, options.journalDevice),
+  });
+  const superblock = new SuperblockEditor(asItLies.superblock, asItLies.blocks, asItLies.checksums);
   const before = superblock.view;
-  let journal = openJournal(fs, device, options.journalDevice);
+  const { journal } = open(asItLies);
   if (journal === undefined) {
     warn("no journal: the filesystem has none, and a crash will need e2fsck");
-  } else if (recoverForGood(fs, journal, device, warn)) {
-    superblock.writeThrough(device, (replayed) => keepErrorFields(before, replayed));
-    fs = new Filesystem(device, options);
-    journal = openJournal(fs, device, options.journalDevice);
+    return { fs: asItLies, journal };
   }
-  journal?.setFeatures();
-  return { fs, journal };
+  const { isDone, fastCommits } = recoverForGood(asItLies, journal, device, warn);
+  if (!isDone) return { fs: asItLies, journal };
+  superblock.writeThrough(device, (replayed) => keepErrorFields(before, replayed));
+  if (fastCommits !== undefined) {
+    const { fs, journal } = open(new Filesystem(device, options));
+    if (journal !== undefined) commitFastCommits(fs, device, options, journal, fastCommits);
+  }
+  return open(new Filesystem(device, options));
+}
+
+/**
+ * Makes one transaction of what the fast commits in `journal` changed, and empties that. The
+ * transaction takes the number that they need to count, so that they end when it begins to.
+ */
+function commitFastCommits(
+  fs: Filesystem,
+  device: WritableDevice,
+  options: CompleteOptions,
+  journal: Journal,
+  fastCommits: FastCommitLog,
+): void {
+  allowChanges(fs, device, options, journal, undefined);
+  const { transactions } = fs.writer;
+  const { now } = options;
+  transactions.useTarget(new Jbd2Target({ journal, device, blocks: fs.blocks, now }));
+  applyFastCommits(fs, fastCommits);
+  transactions.checkpoint();
+  fs.setWriter(undefined);
 }
 
 /** The quotas of `fs`, which from now on are charged with every operation. */

@@ -83,7 +83,8 @@ function findClusters(fs: Filesystem, request: BlockRequest, wanted: number): Ru
   return { start: found.start, count: Math.min(found.count, wanted) };
 }
 
-function takeClusters(fs: Filesystem, tx: Tx, run: Run): void {
+/** Marks clusters as in use that are all free, and in one group. */
+export function takeClusters(fs: Filesystem, tx: Tx, run: Run): void {
   const { clustersPerGroup } = fs.superblock;
   const group = Math.floor(run.start / clustersPerGroup) as GroupIndex;
   const bitmap = changeBlockBitmap(fs, tx, group, (descriptor) => {

@@ -45,7 +45,13 @@ export function allocateInode(
   }
 }
 
-function takeInode(fs: Filesystem, tx: Tx, index: number, isDirectory: boolean): InodeNumber {
+/** Marks the inode `index`, counted from 0, as in use; it is free. @returns its number. */
+export function takeInode(
+  fs: Filesystem,
+  tx: Tx,
+  index: number,
+  isDirectory: boolean,
+): InodeNumber {
   const { inodesPerGroup } = fs.superblock;
   const group = Math.floor(index / inodesPerGroup) as GroupIndex;
   const bit = index % inodesPerGroup;

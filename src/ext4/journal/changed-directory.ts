@@ -50,6 +50,17 @@ export class ChangedDirectory {
     if (!this.#added.delete(key)) this.#removed.add(key);
   }
 
+  /** Names that are not there any more, or are there for another inode (`added`). */
+  get removed(): Iterable<Uint8Array> {
+    return Array.from(this.#removed, (key) =>
+      Uint8Array.from(key, (character) => character.charCodeAt(0)),
+    );
+  }
+  /** Entries that are new. */
+  get added(): Iterable<AddedEntry> {
+    return this.#added.values();
+  }
+
   changes(): DirectoryChanges {
     return {
       removed: (name) => this.#removed.size > 0 && this.#removed.has(this.#key(name)),

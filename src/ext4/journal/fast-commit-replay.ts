@@ -45,7 +45,7 @@ import { emptyExtentRoot, type InodePatch, PatchedInodes } from "./patched-inode
 import type { NewerBlocks } from "./replayed-device.ts";
 
 /** An inode as the tags so far left it. */
-interface ChangedInode extends InodePatch {
+export interface ChangedInode extends InodePatch {
   raw: Uint8Array | undefined;
   iBlock: Uint8Array | undefined;
   linkCount: number;
@@ -69,6 +69,8 @@ export class FastCommitReplay {
   readonly #inodes = new Map<InodeNumber, ChangedInode>();
   readonly #runs = new Map<InodeNumber, ChangedRun[]>();
   readonly #directories = new Map<InodeNumber, ChangedDirectory>();
+  readonly #made = new Map<InodeNumber, InodeNumber>();
+  readonly #freed = new Set<InodeNumber>();
   #searchedBytes = 0;
 
   /**
@@ -80,15 +82,43 @@ export class FastCommitReplay {
     for (const tag of log.tags()) this.#replay(tag);
   }
 
+  /** What became of inodes. Those without links are gone. */
+  get inodes(): ReadonlyMap<InodeNumber, ChangedInode> {
+    return this.#inodes;
+  }
+  /** The inodes that were given up, some of which are in use again. */
+  get freed(): ReadonlySet<InodeNumber> {
+    return this.#freed;
+  }
+  /** New directories, and their parents. */
+  get made(): ReadonlyMap<InodeNumber, InodeNumber> {
+    return this.#made;
+  }
+  get directories(): ReadonlyMap<InodeNumber, ChangedDirectory> {
+    return this.#directories;
+  }
+  /** What became of file blocks: for each inode in ascending order and without overlap. */
+  resolvedRuns(): Map<InodeNumber, readonly ChangedRun[]> {
+    const runs = new Map<InodeNumber, readonly ChangedRun[]>();
+    for (const [inode, log] of this.#runs) runs.set(inode, resolveRuns(log));
+    return runs;
+  }
+
   /** The inode table with its changes, and `older` where it has none. */
   blocksOver(device: BlockDevice, older: NewerBlocks): NewerBlocks {
-    return new PatchedInodes(device, older, this.#fs, this.#inodes);
+    const patches = new Map<InodeNumber, InodePatch>(this.#inodes);
+    for (const [number, parent] of this.#made) {
+      const inode = this.#inodes.get(number);
+      if (inode?.raw === undefined) continue;
+      const raw = inlineDirectoryOf(inode.raw, this.#fs.superblock.inodeSize);
+      patches.set(number, { ...inode, raw, iBlock: emptyInlineDirectory(parent) });
+    }
+    return new PatchedInodes(device, older, this.#fs, patches);
   }
 
   /** @param fs with the blocks of `blocksOver` in place. */
   changesOf(fs: Filesystem): FastCommitChanges {
-    const runs = new Map<InodeNumber, ChangedRun[]>();
-    for (const [inode, log] of this.#runs) runs.set(inode, resolveRuns(log));
+    const runs = this.resolvedRuns();
     const directories = new Map<InodeNumber, DirectoryChanges>();
     for (const [inode, changed] of this.#directories) directories.set(inode, changed.changes());
     return new FastCommitChanges(fs, runs, directories);
@@ -160,7 +190,9 @@ export class FastCommitReplay {
     if (inode === undefined) throw refused(number, "a name for a new inode that is not there");
     if (isDirectory(inode)) {
       if (this.#directory(parent) === undefined) return;
-      this.#makeDirectory(number, inode, parent);
+      if (inode.raw === undefined) throw refused(number, "a new directory without an inode");
+      this.#made.set(number, parent);
+      this.#directories.set(number, new ChangedDirectory(this.#fs, undefined));
     }
     this.#addEntry(parent, name, number, inode);
     inode.linkCount = 1;
@@ -194,6 +226,8 @@ export class FastCommitReplay {
     inode.iBlock = emptyExtentRoot();
     this.#runs.delete(number);
     this.#directories.delete(number);
+    this.#made.delete(number);
+    this.#freed.add(number);
   }
 
   /** @throws CorruptionError when the tags ask for more searching than any real ones. */
@@ -216,22 +250,6 @@ export class FastCommitReplay {
     if (directory === undefined || this.#lookUp(directory, parent, name) !== 0) return false;
     directory.add({ name: name.slice(), inode: number, type: mode >>> MODE_TYPE_SHIFT });
     return true;
-  }
-
-  #makeDirectory(number: InodeNumber, inode: ChangedInode, parent: InodeNumber): void {
-    const raw = new Uint8Array(this.#fs.superblock.inodeSize);
-    if (inode.raw === undefined) throw refused(number, "a new directory without an inode");
-    raw.set(inode.raw);
-    const view = new DataView(raw.buffer);
-    const I = InodeLayout;
-    const hasExtra = raw.length > CLASSIC_INODE_SIZE;
-    raw.fill(0, CLASSIC_INODE_SIZE + (hasExtra ? le16(view, 0, I.extraIsize) : 0));
-    const flags = le32(view, 0, I.flags) & ~(InodeFlags.EXTENTS | InodeFlags.INDEX);
-    setLe32(view, 0, I.flags, (flags | InodeFlags.INLINE_DATA) >>> 0);
-    setLe32(view, 0, I.blocksLo, 0);
-    inode.raw = raw;
-    inode.iBlock = emptyInlineDirectory(parent);
-    this.#directories.set(number, new ChangedDirectory(this.#fs, undefined));
   }
 
   /** The inode `number` as it is by now, or undefined when it is not in use. */
@@ -316,6 +334,20 @@ function oneExtent(value: DataView): DataView {
   const node = new Uint8Array(sizeOf(ExtentHeader) + sizeOf(Extent));
   node.set(bytesAt(value, 0, FcAddRange.ex, sizeOf(Extent)), sizeOf(ExtentHeader));
   return new DataView(node.buffer);
+}
+
+/** A directory's inode, as one of an inline directory, without xattrs that would be in its way. */
+function inlineDirectoryOf(stored: Uint8Array, inodeSize: number): Uint8Array {
+  const raw = new Uint8Array(inodeSize);
+  raw.set(stored);
+  const view = new DataView(raw.buffer);
+  const I = InodeLayout;
+  const hasExtra = raw.length > CLASSIC_INODE_SIZE;
+  raw.fill(0, CLASSIC_INODE_SIZE + (hasExtra ? le16(view, 0, I.extraIsize) : 0));
+  const flags = le32(view, 0, I.flags) & ~(InodeFlags.EXTENTS | InodeFlags.INDEX);
+  setLe32(view, 0, I.flags, (flags | InodeFlags.INLINE_DATA) >>> 0);
+  setLe32(view, 0, I.blocksLo, 0);
+  return raw;
 }
 
 /** The `i_block` of an inline directory: its parent, and one free entry over all the room. */

@@ -61,26 +61,29 @@ export class Jbd2Target implements CommitTarget {
   readonly #revokesMax: number;
   #sequence: number;
   /** Where the log begins by the superblock that was written last; 0 when it is empty. */
-  #tail = 0;
+  #tail: number;
   /** Where it begins by the oldest superblock that a crash may leave. */
   #durableTail: number;
 
-  /** @param options with an empty journal. */
+  /** @param options with a journal whose log has no transactions, wherever it begins. */
   constructor({ journal, device, blocks, now }: Jbd2TargetOptions) {
     const { superblock, source } = journal;
     this.#journal = journal;
     this.#device = device;
     this.#blocks = blocks;
     this.#now = now;
-    this.#log = new LogWriter(journal, superblock.logFirst);
+    const head = superblock.start === 0 ? superblock.logFirst : superblock.start;
+    this.#log = new LogWriter(journal, head);
     this.#logBlocks = superblock.logEnd - superblock.logFirst;
     this.#tagsMax = Math.min(
       tagsPerDescriptor(superblock, source.blockSize),
       this.#log.capacity - 1,
     );
     this.#revokesMax = revokesPerBlock(superblock, source.blockSize);
-    this.#sequence = nextSequence(superblock.sequence);
-    this.#durableTail = superblock.logFirst;
+    this.#sequence =
+      superblock.start === 0 ? nextSequence(superblock.sequence) : superblock.sequence;
+    this.#tail = superblock.start;
+    this.#durableTail = head;
     this.blocksMax = Math.floor(superblock.logEnd / TRANSACTION_SHARE);
   }
 

@@ -32,6 +32,11 @@ export class LogWalk {
     this.#left = this.#end - this.#first + 1;
   }
 
+  /** The index of the block that comes next. */
+  get next(): number {
+    return this.#next;
+  }
+
   /** The next record if it belongs to transaction `sequence`, or undefined at the end of the log. */
   record(sequence: number): LogRecord | undefined {
     const index = this.take();

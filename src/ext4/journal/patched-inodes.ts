@@ -75,13 +75,14 @@ export class PatchedInodes implements NewerBlocks {
     const block = new Uint8Array(blockSize);
     this.#below.read(number * blockSize, block);
     for (const [inode, at, patch] of patches) {
-      apply(patch, inode, block.subarray(at, at + inodeSize), this.#fs.checksums);
+      applyPatch(patch, inode, block.subarray(at, at + inodeSize), this.#fs.checksums);
     }
     return block;
   }
 }
 
-function apply(
+/** Changes the `stored` bytes of inode `number`, and makes their checksum right. */
+export function applyPatch(
   { raw, iBlock, linkCount }: InodePatch,
   number: InodeNumber,
   stored: Uint8Array,

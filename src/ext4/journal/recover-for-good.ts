@@ -1,16 +1,16 @@
 /**
- * Recovery that writes: what the journal holds goes to its places on the device, and the journal
- * becomes empty. Whenever it is interrupted, the next one starts over with the same journal, and
- * comes to the same.
+ * Recovery that writes: what the log of the journal holds goes to its places on the device, and the
+ * log becomes empty. Whenever it is interrupted, the next one starts over with the same log, and
+ * comes to the same. Fast commits stay, for `applyFastCommits`.
  *
  * @see fs/jbd2/recovery.c, jbd2_journal_recover and jbd2_journal_skip_recovery
  */
 import type { WritableDevice } from "../../base/block-device.ts";
-import { UnsupportedError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
 import { Compat } from "../format/features.ts";
+import type { FastCommitLog } from "./fast-commit-log.ts";
 import { Journal } from "./journal.ts";
-import { findJournal, readLog, verifyUser } from "./recover.ts";
+import { findJournal, readLog, replayed, verifyUser } from "./recover.ts";
 import type { NewerBlocks } from "./replayed-device.ts";
 
 /** Blocks next to each other are written together, this many bytes at a time. */
@@ -36,34 +36,48 @@ export function openJournal(
   return journal;
 }
 
+/** What recovery did, and what it left to do. */
+export interface Replay {
+  /** Something on the device may have changed. */
+  readonly isDone: boolean;
+  /** Fast commits, which are in the journal until their changes have been committed. */
+  readonly fastCommits: FastCommitLog | undefined;
+}
+
 /**
- * Brings the device up to date with the journal, and empties that.
+ * Brings the device up to date with the transactions in the journal, and empties its log.
  *
- * @param fs as it lies on `device`; to be opened again when the answer is true.
+ * @param fs as it lies on `device`.
  * @param warn told what was found, one line each.
- * @returns whether anything on the device has changed.
  */
 export function recoverForGood(
   fs: Filesystem,
   journal: Journal,
   device: WritableDevice,
   warn: (message: string) => void,
-): boolean {
+): Replay {
   const { source, superblock } = journal;
-  if (superblock.start === 0) return false;
+  if (superblock.start === 0) return { isDone: false, fastCommits: undefined };
   if (!fs.superblock.needsRecovery) {
     // Nobody but a tool that meant to throw the log away leaves one behind.
     empty(journal, superblock.sequence + superblock.logEnd);
-    return false;
+    return { isDone: false, fastCommits: undefined };
   }
-  const { blocks, transactionCount, fastCommits } = readLog(fs, source, superblock, warn);
-  if (fastCommits !== undefined) {
-    throw new UnsupportedError(["fast_commit"], "the fast commits can only be replayed in memory");
-  }
+  const found = readLog(fs, source, superblock, warn);
+  const { blocks, transactionCount, fastCommits } = found;
   writeBlocks(device, source.blockSize, blocks);
   device.flush();
-  empty(journal, superblock.sequence + transactionCount);
-  return true;
+  const sequence = superblock.sequence + transactionCount;
+  if (fastCommits === undefined) {
+    empty(journal, sequence);
+  } else {
+    // Fast commits count as long as the transaction of their number is the next one in the log.
+    journal.setStart(blocks.behind, sequence >>> 0);
+    journal.device.flush();
+  }
+  const what = replayed(found);
+  if (what !== undefined) warn(what);
+  return { isDone: true, fastCommits };
 }
 
 /**

@@ -9,7 +9,7 @@ import type { Filesystem } from "../filesystem.ts";
 import { Compat } from "../format/features.ts";
 import { JournalSuperblock } from "../format/jbd2.ts";
 import { FastCommitLog } from "./fast-commit-log.ts";
-import { replayLog } from "./replay.ts";
+import { type LoggedBlocks, replayLog } from "./replay.ts";
 import type { NewerBlocks } from "./replayed-device.ts";
 import { findLogEnd } from "./scan.ts";
 import {
@@ -68,13 +68,13 @@ export function recover(
   return superblock.start === 0 ? NOTHING : readLog(fs, source, superblock, warn);
 }
 
-/** What the log of a journal holds that is not empty. */
+/** What the log of a journal holds, which is not empty. */
 export function readLog(
   fs: Filesystem,
   source: JournalSource,
   superblock: JournalSuperblock,
   warn: (message: string) => void,
-): Recovery {
+): Recovery & { readonly blocks: LoggedBlocks } {
   const end = findLogEnd(source, superblock);
   const blockEnd = Math.floor(fs.device.sizeBytes / source.blockSize);
   const blocks = replayLog(source, superblock, end, blockEnd);
@@ -87,6 +87,19 @@ export function readLog(
     fastCommits: fastCommits.commitCount > 0 ? fastCommits : undefined,
   };
 }
+
+/** What a journal held, for a message; undefined when it was nothing. */
+export function replayed({ transactionCount, fastCommits }: Recovery): string | undefined {
+  const found: string[] = [];
+  if (transactionCount > 0 || fastCommits !== undefined) {
+    found.push(counted(transactionCount, "transaction"));
+  }
+  if (fastCommits !== undefined) found.push(counted(fastCommits.commitCount, "fast commit"));
+  return found.length === 0 ? undefined : `replayed ${found.join(" and ")} of the journal`;
+}
+
+const counted = (count: number, what: string): string =>
+  `${count} ${what}${count === 1 ? "" : "s"}`;
 
 /** What the journal says about an error that once ended all writing. */
 export function errorRecorded({ errorNumber }: JournalSuperblock): string {

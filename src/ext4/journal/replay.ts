@@ -25,13 +25,16 @@ import type { NewerBlocks } from "./replayed-device.ts";
 import type { JournalSource } from "./source.ts";
 
 /** The newest contents of the blocks in a log, read from the journal when asked for. */
-class LoggedBlocks implements NewerBlocks {
+export class LoggedBlocks implements NewerBlocks {
   readonly numbers: Float64Array;
+  /** The index of the journal's block behind the log. */
+  readonly behind: number;
   readonly #places: Float64Array;
   readonly #source: JournalSource;
 
   /** @param places for each block of the filesystem its place, as `placeOf` makes it. */
-  constructor(places: ReadonlyMap<number, number>, source: JournalSource) {
+  constructor(places: ReadonlyMap<number, number>, source: JournalSource, behind: number) {
+    this.behind = behind;
     this.numbers = Float64Array.from(places.keys()).sort();
     this.#places = this.numbers.map((number) => places.get(number) as number);
     this.#source = source;
@@ -66,7 +69,7 @@ export function replayLog(
   superblock: JournalSuperblock,
   end: number,
   blockEnd: number,
-): NewerBlocks {
+): LoggedBlocks {
   const walk = new LogWalk(source, superblock);
   const places = new Map<number, number>();
   const damaged = new Map<number, number>();
@@ -109,5 +112,5 @@ export function replayLog(
     const [block, index] = first;
     throw new CorruptionError("journal-checksum", { block }, `its copy in journal block ${index}`);
   }
-  return new LoggedBlocks(places, source);
+  return new LoggedBlocks(places, source, walk.next);
 }
