@@ -82,7 +82,6 @@ export class InodeTimes {
   #note(inode: Inode, { seconds }: Timestamp): void {
     const { transactions, inodes, lazytime = false } = this.#parts;
     if (transactions.isAborted) return;
-    inode.timesChangedIn = transactions.runningId;
     if (!lazytime) {
       transactions.touch(inode);
       return;

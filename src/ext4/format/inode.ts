@@ -100,7 +100,7 @@ export class Inode {
   savedBy = 0;
   /** The transaction that changed it last: what fsync has to see committed. The journal's. */
   changedIn = 0;
-  /** The transaction during which nothing but its times was changed last. */
+  /** The transaction that took in new times, and nothing else, last. The journal's. */
   timesChangedIn = 0;
 
   /**

@@ -355,6 +355,7 @@ export class Transactions {
   touch(inode: Inode): void {
     const isFull = this.#running.size >= this.#target.blocksMax;
     if (isFull && this.#current === undefined) this.commit();
+    inode.timesChangedIn = this.#running.id;
     if (!this.inodes.markChanged(inode)) return;
     this.#running.inodeBlocks.add(this.groups.locateInode(inode.number).block);
   }

@@ -10,6 +10,7 @@ import {
   openFilesystem,
   openWritableFilesystem,
   storeTimes,
+  syncFile,
   type Timestamp,
   type WriteOptions,
 } from "../../../src/ext4/index.ts";
@@ -126,6 +127,19 @@ describe("lazytime", () => {
     expect(clocked.stored(DIRECTORY).accessedAt).not.toEqual(at(START, 8));
     closeFilesystem(clocked.fs);
     expect(clocked.stored(DIRECTORY).accessedAt).toEqual(at(START, 8));
+  });
+
+  test("is stored by fsync after later commits, and not by fdatasync", () => {
+    const clocked = new Clocked({ lazytime: true });
+    noteWrite(clocked.fs, FILE, at(START, 7));
+    clocked.fs.transact(1, (tx) => {
+      tx.edit(clocked.fs.inode(DIRECTORY)).uid = 5;
+    });
+    clocked.fs.writer.transactions.commit();
+    syncFile(clocked.fs, FILE, true);
+    expect(clocked.stored().modifiedAt).not.toEqual(at(START, 7));
+    syncFile(clocked.fs, FILE, false);
+    expect(clocked.stored().modifiedAt).toEqual(at(START, 7));
   });
 
   test("is stored with the next change of the inode", () => {
