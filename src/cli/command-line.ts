@@ -5,7 +5,7 @@
  */
 import { resolve } from "node:path";
 import { Parser } from "yargs/helpers";
-import type { MountPlan } from "../server/plan.ts";
+import type { MountPlan, WritingPlan } from "../server/plan.ts";
 import { applyMountOptions, type Draft, emptyDraft } from "./mount-options.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -122,8 +122,6 @@ function plan(
   isRoot: boolean,
   debug: boolean,
 ): MountPlan {
-  if (draft.readOnly !== true)
-    throw new UsageError(`${device}: only read-only mounts are available: add -o ro`);
   if (draft.allowRoot && !isRoot)
     throw new UsageError("allow_root is for mounts made by root: use allow_other");
   const defaultPermissions = draft.defaultPermissions ?? draft.defaults;
@@ -132,6 +130,7 @@ function plan(
   return {
     device,
     mountpoint: resolve(mountpoint),
+    notices: draft.readOnly === true ? [] : draft.notices,
     trace: draft.trace || debug,
     image: {
       offsetBytes: draft.offsetBytes,
@@ -140,6 +139,7 @@ function plan(
       journalPath: draft.journalPath,
       cacheSizeBytes: draft.cacheSizeBytes,
       direct: draft.direct,
+      writing: draft.readOnly === true ? undefined : writingPlan(draft),
     },
     mount: {
       fsname: draft.fsname ?? device,
@@ -151,6 +151,26 @@ function plan(
       flags: [...draft.flags],
     },
     presentation: { minixdf: draft.minixdf },
-    session: { ...draft.attributes, acl },
+    session: { ...draft.attributes, acl, synchronous: synchronous(draft) },
   };
+}
+
+function writingPlan({ commitSeconds, errors, discard, flags }: Draft): WritingPlan {
+  return {
+    commitSeconds,
+    errors,
+    discard,
+    atime: [...flags].findLast(isAtimePolicy) ?? "relatime",
+    nodiratime: flags.has("nodiratime"),
+    lazytime: flags.has("lazytime"),
+  };
+}
+
+function isAtimePolicy(flag: string): flag is WritingPlan["atime"] {
+  return flag === "noatime" || flag === "relatime" || flag === "strictatime";
+}
+
+function synchronous({ flags }: Draft): MountPlan["session"]["synchronous"] {
+  if (flags.has("sync")) return "all";
+  return flags.has("dirsync") ? "names" : "none";
 }

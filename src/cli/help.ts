@@ -10,8 +10,8 @@ const COLUMN = 30;
 /** All of the help, ending in a newline. */
 export function helpText(): string {
   const sections = [
-    "Usage: fuse4fs-ts DEVICE MOUNTPOINT -o ro[,OPTION…] [FLAG…]",
-    "Mounts an ext2, ext3 or ext4 image or device through FUSE, read-only for now.",
+    "Usage: fuse4fs-ts DEVICE MOUNTPOINT [-o OPTION,…] [FLAG…]",
+    "Mounts an ext2, ext3 or ext4 image or device through FUSE.",
     [
       "Flags:",
       ...FLAGS.map((flag) => {

@@ -87,8 +87,12 @@ async function mount(command: MountCommand): Promise<never> {
   await server.prepareToStop();
   let code: number = ExitCode.OK;
   try {
-    const statistics = await server.ended;
+    const { statistics, closeFailure } = await server.ended;
     if (stats) await printStatistics(statistics);
+    if (closeFailure !== undefined) {
+      say(`${plan.device}: not closed cleanly: ${closeFailure}`);
+      code = ExitCode.CRASH;
+    }
   } catch (error) {
     say(`${plan.device}: unmounted: ${describeBug(error)}`);
     code = ExitCode.CRASH;

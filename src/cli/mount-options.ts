@@ -7,7 +7,7 @@
  * command lines and fstab entries made for those keep working. What has no effect here is accepted
  * all the same, and says why.
  */
-import type { MountPlan } from "../server/plan.ts";
+import type { MountPlan, WritingPlan } from "../server/plan.ts";
 import { UsageError } from "./usage-error.ts";
 import { parseBytes, parseMask, parseSeconds, parseText, parseWhole, parseWord } from "./values.ts";
 
@@ -24,6 +24,10 @@ export interface Draft {
   noRecovery: boolean;
   direct: boolean;
   cacheSizeBytes: number;
+  errors: WritingPlan["errors"];
+  commitSeconds: number;
+  discard: boolean;
+  notices: string[];
   lockFile: string | undefined;
   oomScoreAdjustment: number | undefined;
 
@@ -37,11 +41,14 @@ export interface Draft {
   flags: Set<string>;
 
   minixdf: boolean;
-  attributes: Writable<MountPlan["session"]>;
+  attributes: Writable<Omit<MountPlan["session"], "synchronous">>;
 }
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
+/** As in the kernel's ext4. @see fs/jbd2/journal.c, JBD2_DEFAULT_MAX_COMMIT_AGE */
+const COMMIT_SECONDS_DEFAULT = 5;
+const COMMIT_SECONDS_MAX = 2 ** 31 / 1000 - 1;
 const CACHE_SIZE_DEFAULT = 32 * 2 ** 20;
 const CACHE_SIZE_MIN = 1024;
 const CACHE_SIZE_MAX = 2 * 2 ** 30;
@@ -62,6 +69,10 @@ export function emptyDraft(): Draft {
     noRecovery: false,
     direct: false,
     cacheSizeBytes: CACHE_SIZE_DEFAULT,
+    errors: undefined,
+    commitSeconds: COMMIT_SECONDS_DEFAULT,
+    discard: false,
+    notices: [],
     lockFile: undefined,
     oomScoreAdjustment: undefined,
     fsname: undefined,
@@ -80,6 +91,7 @@ export function emptyDraft(): Draft {
 /** Headings of the help, in its order. */
 export const GROUPS = {
   image: "The image",
+  writing: "Writing",
   access: "Who may do what",
   shown: "What is shown",
   caching: "Caching in the kernel",
@@ -124,10 +136,16 @@ function valued(
   return { names: [name], value, valueIsOptional: bracket === "[", group, help, apply };
 }
 
+/** Sets a mount flag; the last one of those that exclude each other wins. */
+function setFlag(draft: Draft, name: string): void {
+  draft.flags.delete(name);
+  draft.flags.add(name);
+}
+
 /** A pair of words for one of the kernel's mount flags: `on` sets it, `off` takes it away. */
 function kernelFlag(on: string, off: string, help: string): MountOption[] {
   return [
-    flag("flags", on, help, (draft) => draft.flags.add(on)),
+    flag("flags", on, help, (draft) => setFlag(draft, on)),
     flag("flags", off, `the opposite of ${on}`, (draft) => draft.flags.delete(on)),
   ];
 }
@@ -159,6 +177,22 @@ function likeFakeroot(draft: Draft): void {
   draft.flags.add("nodev");
 }
 
+const ERRORS = ["continue", "remount-ro", "panic"] as const;
+
+function setErrors(draft: Draft, value: string): void {
+  draft.errors = parseWord("errors", value, ERRORS);
+}
+
+function setData(draft: Draft, value: string): void {
+  const mode = parseWord("data", value, ["ordered", "journal", "writeback"]);
+  if (mode !== "ordered") draft.notices.push(`data=${mode}: carried out as data=ordered`);
+}
+
+function setCommit(draft: Draft, value: string): void {
+  const seconds = parseWhole("commit", value, 0, COMMIT_SECONDS_MAX);
+  draft.commitSeconds = seconds === 0 ? COMMIT_SECONDS_DEFAULT : seconds;
+}
+
 function setIomap(value: string): void {
   if (parseWord("iomap", value === "" ? "1" : value, ["0", "1", "default"]) === "1")
     throw new UsageError("iomap: this kernel has no iomap for FUSE; leave the option out");
@@ -168,9 +202,9 @@ function setIomap(value: string): void {
 export const MOUNT_OPTIONS: readonly MountOption[] = [
   flag("image", "ro", "mount read-only; nothing is ever written to the image",
     (draft) => { draft.readOnly = true; }),
-  flag("image", "rw", "refused: only read-only mounts are available",
+  flag("image", "rw", "mount for reading and writing (the default); read-only if the image is write-protected",
     (draft) => { draft.readOnly = false; }),
-  flag("image", "norecovery noload", "show the image as it lies, without what its journal holds",
+  flag("image", "norecovery noload", "leave the journal alone; read-only and without its changes if it holds any",
     (draft) => { draft.noRecovery = true; }),
   valued("image", "offset=BYTES", "where the filesystem starts on the device; K, M, G, T and 0x are understood",
     (draft, value) => { draft.offsetBytes = parseBytes("offset", value); }),
@@ -180,12 +214,16 @@ export const MOUNT_OPTIONS: readonly MountOption[] = [
     (draft, value) => { draft.journalPath = parseText("journal_path", value); }),
   valued("image", "cache_size=BYTES", "memory for metadata blocks: one block to 2G, 32M unless told",
     (draft, value) => { draft.cacheSizeBytes = parseCacheSize(value); }),
-  flag("image", "directio direct", "read the device past the page cache (O_DIRECT)",
+  flag("image", "directio direct", "read and write the device past the page cache (O_DIRECT)",
     (draft) => { draft.direct = true; }),
   valued("image", "lockfile=PATH", "create PATH and hold it while mounted; refuse to mount if it exists",
     (draft, value) => { draft.lockFile = parseText("lockfile", value); }),
-  valued("image", "errors=POLICY", "continue, remount-ro or panic; a read-only mount always continues",
-    (_, value) => { parseWord("errors", value, ["continue", "remount-ro", "panic"]); }),
+
+  valued("writing", "commit=SECONDS", "changes are safe after so long at the latest: 5 unless told, as for 0", setCommit),
+  valued("writing", "errors=POLICY", "continue, remount-ro or panic when the image is damaged: what it says itself unless told", setErrors),
+  flag("writing", "discard", "tell the device which blocks were freed", (draft) => { draft.discard = true; }),
+  flag("writing", "nodiscard", "leave that to fstrim(8) (the default)", (draft) => { draft.discard = false; }),
+  valued("writing", "data=MODE", "ordered; journal and writeback are carried out as ordered", setData),
 
   flag("access", "allow_other", "let every user in (root's default)",
     (draft) => { draft.allowOther = true; draft.allowRoot = false; }),
@@ -208,8 +246,8 @@ export const MOUNT_OPTIONS: readonly MountOption[] = [
     (draft, value) => { draft.fsname = value; }),
   valued("shown", "subtype=NAME", "the type of the mount after `fuse.`: ext4 unless told",
     (draft, value) => { draft.subtype = value; }),
-  valued("shown", "uid=N", "the owner of everything", (draft, value) => { draft.attributes.uid = parseId("uid", value); }),
-  valued("shown", "gid=N", "the group of everything", (draft, value) => { draft.attributes.gid = parseId("gid", value); }),
+  valued("shown", "uid=N", "the owner of everything, new files included", (draft, value) => { draft.attributes.uid = parseId("uid", value); }),
+  valued("shown", "gid=N", "the group of everything, new files included", (draft, value) => { draft.attributes.gid = parseId("gid", value); }),
   valued("shown", "umask=OCTAL", "permissions of everything: 0777 less these bits",
     (draft, value) => { draft.attributes.umask = parseMask("umask", value); }),
   valued("shown", "fmask=OCTAL", "the same for all that are not directories",
@@ -241,13 +279,13 @@ export const MOUNT_OPTIONS: readonly MountOption[] = [
   ...kernelFlag("nosuid", "suid", "ignore set-user-ID bits and file capabilities (the default)"),
   ...kernelFlag("nodev", "dev", "do not open device files (the default)"),
   ...kernelFlag("noexec", "exec", "do not run programs"),
-  ...kernelFlag("noatime", "atime", "do not update access times"),
+  ...kernelFlag("noatime", "atime", "do not update access times; otherwise those of files that the kernel has cached may be old"),
   ...kernelFlag("nodiratime", "diratime", "the same for directories"),
   ...kernelFlag("relatime", "norelatime", "update access times only now and then"),
   ...kernelFlag("strictatime", "nostrictatime", "update access times always"),
   ...kernelFlag("lazytime", "nolazytime", "keep times in memory"),
-  ...kernelFlag("sync", "async", "write at once"),
-  flag("flags", "dirsync", "write directories at once", (draft) => { draft.flags.add("dirsync"); }),
+  ...kernelFlag("sync", "async", "everything is safe when the call returns"),
+  flag("flags", "dirsync", "names and directories are safe when the call returns", (draft) => setFlag(draft, "dirsync")),
 
   ignored("kernel_cache auto_cache noauto_cache ac_attr_timeout remember noforget",
     "the kernel keeps everything until told otherwise"),
@@ -263,13 +301,13 @@ export const MOUNT_OPTIONS: readonly MountOption[] = [
   ignored("modules no_remote_lock no_remote_flock no_remote_posix_lock", "libfuse is not used"),
   ignored("iomap_cache noiomap_cache timing flush_interval", "a setting of fuse4fs"),
   ignored("block_validity noblock_validity delalloc nodelalloc auto_da_alloc"
-    + " noauto_da_alloc barrier nobarrier discard nodiscard data commit stripe journal_checksum"
+    + " noauto_da_alloc barrier nobarrier stripe journal_checksum"
     + " journal_async_commit journal_ioprio journal_dev init_itable noinit_itable"
     + " inode_readahead_blks max_dir_size_kb mb_optimize_scan dioread_lock dioread_nolock"
     + " i_version iversion noiversion prjquota grpquota usrquota quota noquota jqfmt usrjquota grpjquota resuid resgid"
     + " grpid nogrpid bsdgroups sysvgroups oldalloc orlov debug_want_extra_isize nombcache dax"
     + " test_dummy_encryption warn_on_error nowarn_on_error check",
-    "a setting of the kernel's ext4 that matters only to writing"),
+    "a setting of the kernel's ext4 that has no counterpart"),
   ignored("user_xattr nouser_xattr", "extended attributes are always shown"),
   ignored("context fscontext defcontext rootcontext seclabel", "labels are those of the image"),
   ignored("symfollow", "symbolic links are always followed"),

@@ -45,9 +45,8 @@ export function parseMask(option: string, value: string): number {
 }
 
 /** One of a few words. */
-export function parseWord(option: string, value: string, words: readonly string[]): string {
-  if (!words.includes(value)) refuse(option, value, words.join(", "));
-  return value;
+export function parseWord<T extends string>(option: string, value: string, words: readonly T[]): T {
+  return words.find((word) => word === value) ?? refuse(option, value, words.join(", "));
 }
 
 /** Text that has to be there. */

@@ -8,5 +8,6 @@ export {
   type NegotiationOptions,
   ProtocolVersionError,
 } from "./negotiation.ts";
+export { nodeOf } from "./nodes.ts";
 export { type PresentationOptions, type ServedFilesystem, serveExt4 } from "./served.ts";
 export { Session, type SessionOptions, type Synchronous } from "./session.ts";

@@ -111,6 +111,11 @@ export class Session {
     });
   }
 
+  /** Logs damage that the filesystem has found, and gone on without. */
+  reportDamage(error: CorruptionError): void {
+    this.#corruption.report("damage", error);
+  }
+
   /**
    * Tells the filesystem what it has not been told yet, because nobody had to know: when the shim
    * wrote to which file, and that nobody uses any inode any more.

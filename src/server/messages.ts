@@ -33,4 +33,10 @@ export type WorkerMessage =
   /** The answer to `Control.REPORT`. */
   | { readonly kind: "statistics"; readonly statistics: Statistics }
   /** The connection is closed, because of an unmount or else; the last counts. */
-  | { readonly kind: "ended"; readonly unmounted: boolean; readonly statistics: Statistics };
+  | {
+      readonly kind: "ended";
+      readonly unmounted: boolean;
+      readonly statistics: Statistics;
+      /** Why the filesystem could not be closed properly. */
+      readonly closeFailure: string | undefined;
+    };

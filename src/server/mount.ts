@@ -6,18 +6,17 @@
  * and takes it apart again in reverse. Runs in the worker; whatever prevents the mount becomes a
  * `MountFailure` in words for people, with nothing left open or mounted.
  */
-import { statSync } from "node:fs";
-import type { BlockDevice } from "../base/block-device.ts";
-import { FileDevice } from "../device/file-device.ts";
-import { CorruptionError, type Filesystem, FsError, openFilesystem } from "../ext4/index.ts";
-import { type Channel, MAX_WRITE_BYTES, Session, serveExt4 } from "../fuse/index.ts";
-import { type Addon, type NativeChannel, OPEN_DIRECT, OPEN_EXCLUSIVE } from "../native/binding.ts";
+import { closeFilesystem, type Filesystem, mmpIntervalSeconds, mmpRefresh } from "../ext4/index.ts";
+import { type Channel, MAX_WRITE_BYTES, nodeOf, Session, serveExt4 } from "../fuse/index.ts";
+import type { Addon, NativeChannel } from "../native/binding.ts";
+import { openImage } from "./image.ts";
 import { errnoText, MountFailure } from "./mount-failure.ts";
-import type { MountPlan } from "./plan.ts";
+import type { MountPlan, WritingPlan } from "./plan.ts";
 import { say } from "./print.ts";
 
 /** Threads that wait for the device so that the request loop does not. */
 const IO_THREADS = 4;
+const MS_PER_SECOND = 1000;
 
 /** What the caller wants to see happen. */
 export interface MountHooks {
@@ -34,6 +33,11 @@ export interface Mount {
   readonly byHelper: boolean;
   /** Serves until the connection closes. @throws ProtocolVersionError when the kernel is too old. */
   serve(): void;
+  /**
+   * Writes what is not on the device yet, and marks the filesystem as clean. To be called when nothing
+   * is served any more. @returns undefined, or why that failed.
+   */
+  finish(): string | undefined;
   /** Frees everything. The mount itself must be gone, or goes stale. */
   close(): void;
 }
@@ -48,11 +52,24 @@ export function makeMount(addon: Addon, plan: MountPlan, hooks: MountHooks): Mou
   const close = (): void => {
     for (let step = undo.pop(); step !== undefined; step = undo.pop()) step();
   };
+  const tell = (line: string): void => say(`${plan.device}: ${line}`);
+  let channel: NativeChannel | undefined;
+  let session: Session | undefined;
   try {
-    const deviceFd = openDevice(addon, plan, undo);
-    const fs = openImage(addon, plan, deviceFd, undo);
-    const { fuseFd, byHelper } = mountInKernel(addon, plan, undo);
-    const channel = new addon.Channel({
+    for (const notice of plan.notices) tell(notice);
+    const { deviceFd, device, fs } = openImage(
+      addon,
+      plan,
+      {
+        invalidateMappings: (inode, from, end) => channel?.invalidate(nodeOf(inode), from, end),
+        onDamage: (error) => session?.reportDamage(error),
+        onPanic: panic,
+        onAbort: (error) => tell(`nothing is written any more: ${reasonOf(error)}`),
+      },
+      undo,
+    );
+    const { fuseFd, byHelper } = mountInKernel(addon, plan, fs, undo);
+    channel = new addon.Channel({
       fuseFd,
       deviceFd,
       deviceDirect: plan.image.direct,
@@ -62,92 +79,75 @@ export function makeMount(addon: Addon, plan: MountPlan, hooks: MountHooks): Mou
       ioThreads: IO_THREADS,
       traceTransfers: plan.trace,
     });
-    undo.push(() => channel.close());
-    const session = new Session(hooks.wrapChannel(channel), serveExt4(fs, plan.presentation), {
+    const opened = channel;
+    undo.push(() => opened.close());
+    device.beforeFlush(() => opened.drain());
+    session = new Session(hooks.wrapChannel(opened), serveExt4(fs, plan.presentation), {
       ...plan.session,
-      log: (line) => say(`${plan.device}: ${line}`),
+      log: tell,
       ...(plan.trace ? { trace: say } : {}),
       onReady: hooks.onReady,
     });
-    return { channel, fuseFd, byHelper, serve: () => session.serve(), close };
+    const served = session;
+    startTimers(served, fs, plan.image.writing);
+    return {
+      channel: opened,
+      fuseFd,
+      byHelper,
+      serve: () => served.serve(),
+      finish: () => finish(served, fs),
+      close,
+    };
   } catch (error) {
     close();
     throw error;
   }
 }
 
-function openDevice(addon: Addon, plan: MountPlan, undo: (() => void)[]): number {
-  const direct = plan.image.direct ? OPEN_DIRECT : 0;
-  // A reader shares a file with other readers, but takes no block device away from anybody.
-  const exclusive = isBlockDevice(plan.device) ? 0 : OPEN_EXCLUSIVE;
-  const fd = addon.openDevice(plan.device, direct | exclusive);
-  if (fd < 0) throw new MountFailure(`cannot be opened: ${errnoText(-fd)}`);
-  undo.push(() => addon.closeDescriptor(fd));
-  return fd;
+/** What has to happen again and again while the filesystem may be changed. */
+function startTimers(session: Session, fs: Filesystem, writing: WritingPlan | undefined): void {
+  if (!fs.isWritable || writing === undefined) return;
+  session.every(writing.commitSeconds * MS_PER_SECOND, () => fs.writer.transactions.commit());
+  const mmpSeconds = mmpIntervalSeconds(fs);
+  if (mmpSeconds !== undefined) {
+    session.every(mmpSeconds * MS_PER_SECOND, () => mmpRefresh(fs));
+  }
 }
 
-function isBlockDevice(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isBlockDevice() ?? false;
-}
-
-function openImage(
-  addon: Addon,
-  plan: MountPlan,
-  deviceFd: number,
-  undo: (() => void)[],
-): Filesystem {
-  const { offsetBytes, journalPath, superblockKiB, noRecovery, cacheSizeBytes } = plan.image;
-  const device = new FileDevice(addon, deviceFd, offsetBytes, plan.device);
-  if (device.sizeBytes <= 0) throw new MountFailure(`offset=${offsetBytes} is past its end`);
-  const journalDevice =
-    journalPath === undefined ? undefined : openJournalDevice(addon, journalPath, undo);
-  let fs: Filesystem;
+/** Writes everything. @returns why that was not possible, in words for people. */
+function finish(session: Session, fs: Filesystem): string | undefined {
+  if (!fs.isWritable) return undefined;
+  const wasAborted = fs.writer.transactions.isAborted;
   try {
-    fs = openFilesystem(device, {
-      noRecovery,
-      cacheSizeBytes,
-      crc32c: addon.crc32c,
-      ...(journalDevice === undefined ? {} : { journalDevice }),
-      ...(superblockKiB === undefined ? {} : { superblockAt: superblockKiB }),
-      onWarning: (message) => say(`${plan.device}: ${message}`),
-    });
+    session.finish();
+    closeFilesystem(fs);
   } catch (error) {
-    throw imageFailure(error);
+    return reasonOf(error);
   }
-  if (cacheSizeBytes < fs.superblock.blockSize)
-    throw new MountFailure(
-      `cache_size: takes at least one block, ${fs.superblock.blockSize} bytes`,
-    );
-  return fs;
+  return wasAborted ? "some changes could not be written" : undefined;
 }
 
-function openJournalDevice(addon: Addon, path: string, undo: (() => void)[]): BlockDevice {
-  const fd = addon.openDevice(path, 0);
-  if (fd < 0) throw new MountFailure(`journal ${path} cannot be opened: ${errnoText(-fd)}`);
-  undo.push(() => addon.closeDescriptor(fd));
-  return new FileDevice(addon, fd, 0, path);
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;
 }
 
-/** What opening an image threw, in words for people. Our own bugs go on as they are. */
-function imageFailure(error: unknown): unknown {
-  if (error instanceof CorruptionError) {
-    const what = error.message.slice(error.message.indexOf(": ") + 2);
-    return new MountFailure(`${what} (${error.rule})`);
-  }
-  if (!(error instanceof FsError)) return error;
-  const cause = error.cause instanceof Error ? `: ${error.cause.message}` : "";
-  return new MountFailure(error.message + cause);
+/** The policy of the image wants the machine to stop; this process is all that we may stop. */
+function panic(error: Error): void {
+  say(`errors=panic: ${error.message}`);
+  process.kill(process.pid, "SIGABRT");
 }
 
 function mountInKernel(
   addon: Addon,
   plan: MountPlan,
+  fs: Filesystem,
   undo: (() => void)[],
 ): { fuseFd: number; byHelper: boolean } {
   const { fd, message, byHelper } = addon.mount({
     ...plan.mount,
     mountpoint: plan.mountpoint,
-    readOnly: true,
+    readOnly: !fs.isWritable,
     // Where pages are larger than 4 KiB, the pages agreed on in INIT would be more than this.
     maxReadBytes: Math.min(plan.mount.maxReadBytes || MAX_WRITE_BYTES, MAX_WRITE_BYTES),
   });

@@ -4,7 +4,13 @@
  * default filled in before a plan exists.
  */
 
-import type { AttributeOptions, NegotiationOptions, PresentationOptions } from "../fuse/index.ts";
+import type { ErrorsBehaviour } from "../ext4/index.ts";
+import type {
+  AttributeOptions,
+  NegotiationOptions,
+  PresentationOptions,
+  Synchronous,
+} from "../fuse/index.ts";
 
 export interface MountPlan {
   /** The image or device, as it was given: also the default `fsname`. */
@@ -15,8 +21,10 @@ export interface MountPlan {
   readonly image: ImagePlan;
   readonly mount: KernelMountPlan;
   readonly presentation: PresentationOptions;
-  readonly session: AttributeOptions & NegotiationOptions;
+  readonly session: AttributeOptions & NegotiationOptions & { readonly synchronous: Synchronous };
 
+  /** What of the options is carried out in another way than they say; a line each, for the user. */
+  readonly notices: readonly string[];
   /** Report every request on standard error. */
   readonly trace: boolean;
 }
@@ -32,8 +40,23 @@ export interface ImagePlan {
   /** The device of an external journal. */
   readonly journalPath: string | undefined;
   readonly cacheSizeBytes: number;
-  /** Read the device past the page cache. */
+  /** Read and write the device past the page cache. */
   readonly direct: boolean;
+  /** How it is changed; undefined when it is not. */
+  readonly writing: WritingPlan | undefined;
+}
+
+/** How the image is changed. */
+export interface WritingPlan {
+  /** Changes are durable after so long at the latest. */
+  readonly commitSeconds: number;
+  /** What follows damage; what the image says if undefined. */
+  readonly errors: ErrorsBehaviour | undefined;
+  /** Tell the device which blocks are free. */
+  readonly discard: boolean;
+  readonly atime: "relatime" | "strictatime" | "noatime";
+  readonly nodiratime: boolean;
+  readonly lazytime: boolean;
 }
 
 /** What the kernel is told with the mount itself. */

@@ -21,6 +21,13 @@ const WORKER = new URL("./worker.js", import.meta.url);
 /** A request leaves little garbage: a larger nursery would only be touched in full, over and over. */
 const RESOURCE_LIMITS = { maxYoungGenerationSizeMb: 12 };
 
+/** How a mount has ended. */
+export interface Ending {
+  readonly statistics: Statistics;
+  /** Why the filesystem could not be closed properly, if so. */
+  readonly closeFailure: string | undefined;
+}
+
 interface Mounted {
   readonly channelId: number;
   readonly fuseFd: number;
@@ -32,7 +39,7 @@ export class Server {
   readonly #worker: Worker;
   readonly #mounted = deferred<Mounted>();
   readonly #ready = deferred<void>();
-  readonly #ended = deferred<Statistics>();
+  readonly #ended = deferred<Ending>();
   #report = deferred<Statistics>();
   #mountpoint = "";
   /** `st_dev` of the mount once it is live. */
@@ -85,7 +92,7 @@ export class Server {
   }
 
   /** Resolves when nothing is mounted any more; rejects when the worker died of a bug. */
-  get ended(): Promise<Statistics> {
+  get ended(): Promise<Ending> {
     return this.#ended.promise;
   }
 
@@ -132,7 +139,7 @@ export class Server {
         // Whoever aborts a connection leaves its mount behind. After an unmount there is nothing to
         // look for: its device number may belong to another mount already.
         if (message.unmounted) this.#mount = undefined;
-        void this.#unmount().finally(() => this.#ended.resolve(message.statistics));
+        void this.#unmount().finally(() => this.#ended.resolve(message));
         break;
     }
   }

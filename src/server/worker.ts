@@ -58,8 +58,9 @@ function serve(addon: Addon, plan: MountPlan, mount: Mount): void {
   }
   const statistics = countsOf(channel);
   const unmounted = channel.closedBy() === Errno.ENODEV;
+  const closeFailure = mount.finish();
   mount.close();
-  tell({ kind: "ended", unmounted, statistics });
+  tell({ kind: "ended", unmounted, statistics, closeFailure });
 }
 
 /** Posts a copy of the counts before the next wait whenever the main thread has asked for one. */

@@ -11,7 +11,7 @@ function parse(line: string, isRoot = true): MountCommand {
 
 describe("parseCommandLine()", () => {
   test("fills in the defaults of a mount by root", () => {
-    expect(parse("disk.img /mnt -o ro")).toEqual({
+    expect(parse("disk.img /mnt")).toEqual({
       kind: "mount",
       foreground: false,
       stats: false,
@@ -20,6 +20,7 @@ describe("parseCommandLine()", () => {
       plan: {
         device: "disk.img",
         mountpoint: "/mnt",
+        notices: [],
         trace: false,
         image: {
           offsetBytes: 0,
@@ -28,6 +29,14 @@ describe("parseCommandLine()", () => {
           journalPath: undefined,
           cacheSizeBytes: 32 * 2 ** 20,
           direct: false,
+          writing: {
+            commitSeconds: 5,
+            errors: undefined,
+            discard: false,
+            atime: "relatime",
+            nodiratime: false,
+            lazytime: false,
+          },
         },
         mount: {
           fsname: "disk.img",
@@ -39,7 +48,7 @@ describe("parseCommandLine()", () => {
           flags: ["nosuid", "nodev"],
         },
         presentation: { minixdf: false },
-        session: { acl: true },
+        session: { acl: true, synchronous: "none" },
       },
     });
   });
@@ -116,7 +125,40 @@ describe("parseCommandLine()", () => {
   });
 
   test("has -r win over rw", () => {
-    expect(parse("-r a b -o rw").plan.device).toBe("a");
+    expect(parse("-r a b -o rw").plan.image.writing).toBeUndefined();
+  });
+
+  test("writes unless told otherwise, the last one of ro and rw winning", () => {
+    const writes = (line: string): boolean => parse(line).plan.image.writing !== undefined;
+    expect(["a b", "a b -o rw", "a b -o ro", "a b -o rw,ro", "a b -o ro,rw"].map(writes)).toEqual([
+      true,
+      true,
+      false,
+      false,
+      true,
+    ]);
+  });
+
+  test.each([
+    ["", "relatime"],
+    ["-o noatime", "noatime"],
+    ["-o noatime,strictatime", "strictatime"],
+    ["-o noatime,relatime,noatime", "noatime"],
+  ])("takes `%s` for the access time policy %s", (options, atime) => {
+    expect(parse(`a b ${options}`).plan.image.writing?.atime).toBe(atime);
+  });
+
+  test.each([
+    ["", "none"],
+    ["-o dirsync", "names"],
+    ["-o dirsync,sync", "all"],
+  ])("makes what `%s` says durable at once: %s", (options, synchronous) => {
+    expect(parse(`a b ${options}`).plan.session.synchronous).toBe(synchronous);
+  });
+
+  test("has something to say about data=writeback, where anything is written", () => {
+    expect(parse("a b -o data=writeback").plan.notices).toHaveLength(1);
+    expect(parse("a b -o ro,data=writeback").plan.notices).toEqual([]);
   });
 
   test.each(["-h", "--help", "a b -fh", "-V", "--version"])("answers %s", (line) => {
@@ -132,8 +174,6 @@ describe("parseCommandLine()", () => {
     ["-r -x a b", "unknown flag: -x"],
     ["-r --frobnicate a b", "unknown flag: --frobnicate"],
     ["-fx a b -r", "unknown flag: -fx"],
-    ["a b", "a: only read-only mounts are available: add -o ro"],
-    ["a b -o rw", "a: only read-only mounts are available: add -o ro"],
     ["a b -o ro,frobnicate", "unknown mount option: frobnicate"],
   ])("refuses `%s`", (line, message) => {
     expect(() => parse(line)).toThrow(UsageError);

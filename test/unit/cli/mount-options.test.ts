@@ -45,7 +45,11 @@ const EFFECTS: Readonly<Record<string, readonly [text: string, effect: Partial<D
   directio: ["directio", { direct: true }],
   direct: ["direct", { direct: true }],
   lockfile: ["lockfile=/run/a.lock", { lockFile: "/run/a.lock" }],
-  errors: ["errors=remount-ro", {}],
+  commit: ["commit=30", { commitSeconds: 30 }],
+  errors: ["errors=remount-ro", { errors: "remount-ro" }],
+  discard: ["discard", { discard: true }],
+  nodiscard: ["discard,nodiscard", {}],
+  data: ["data=journal", { notices: ["data=journal: carried out as data=ordered"] }],
   allow_other: ["allow_other", { allowOther: true }],
   allow_root: ["allow_root", { allowRoot: true }],
   default_permissions: ["default_permissions", { defaultPermissions: true }],
@@ -132,6 +136,10 @@ describe("applyMountOptions()", () => {
     expect(draftOf("ro,rw").readOnly).toBe(false);
     expect(draftOf("rw", "ro").readOnly).toBe(true);
     expect(draftOf("offset=1,offset=2").offsetBytes).toBe(2);
+  });
+
+  test("takes commit=0 and data=ordered for the defaults", () => {
+    expect(changesOf("commit=30,commit=0,data=ordered")).toEqual({});
   });
 
   test("puts kernel before all others, wherever it stands", () => {

@@ -29,6 +29,7 @@ const PLAN: MountPlan = {
     journalPath: undefined,
     cacheSizeBytes: 1024,
     direct: false,
+    writing: undefined,
   },
   mount: {
     fsname: "disk.img",
@@ -40,12 +41,13 @@ const PLAN: MountPlan = {
     flags: [],
   },
   presentation: { minixdf: false },
-  session: {},
+  session: { synchronous: "none" },
+  notices: [],
 };
 
 const MOUNTED = `tell({ kind: "mounted", channelId: 0, fuseFd: -1, byHelper: false });`;
 const COUNTS = "{ requests: new Float64Array([1, 2]), scripted: new Float64Array([0, 1]) }";
-const ENDED = `tell({ kind: "ended", unmounted: true, statistics: ${COUNTS} });`;
+const ENDED = `tell({ kind: "ended", unmounted: true, statistics: ${COUNTS}, closeFailure: "why" });`;
 
 test("start() rejects with the worker's reason when it cannot mount", async () => {
   const server = serverOf(`tell({ kind: "failed", reason: "no magic in " + plan.device });`);
@@ -71,12 +73,14 @@ test("start() rejects when the mount ends before it is ready", async () => {
   await expect(server.start(PLAN)).rejects.toThrow("unmounted before the mount was ready");
 });
 
-test("ended resolves with the last counts", async () => {
+test("ended resolves with the last counts, and with why closing failed", async () => {
   const server = serverOf(
     `${MOUNTED} tell({ kind: "ready" }); setTimeout(() => { ${ENDED} }, 10);`,
   );
   await server.start(PLAN);
-  expect((await server.ended).requests).toEqual(new Float64Array([1, 2]));
+  const { statistics, closeFailure } = await server.ended;
+  expect(statistics.requests).toEqual(new Float64Array([1, 2]));
+  expect(closeFailure).toBe("why");
 });
 
 test("statistics() asks the worker through shared memory", async () => {

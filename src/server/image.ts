@@ -1,0 +1,187 @@
+/**
+ * Opens the image of a mount: for reading and writing where that was asked for and is possible, for
+ * reading otherwise. What cannot be written although it should be is read, with a line that says so,
+ * or refused, where the user may not expect that.
+ *
+ *     not to be written (permissions, a read-only medium)     read-only
+ *     norecovery, and a journal that is not empty             read-only
+ *     features that are only known how to read                refused: -o ro reads it
+ */
+import { statSync } from "node:fs";
+import { hostname } from "node:os";
+import { basename } from "node:path";
+import { Errno } from "../base/errno.ts";
+import { FileDevice } from "../device/file-device.ts";
+import {
+  CorruptionError,
+  closeFilesystem,
+  type Filesystem,
+  FsError,
+  type OpenOptions,
+  openFilesystem,
+  openWritableFilesystem,
+  UnsupportedError,
+  type WriteOptions,
+} from "../ext4/index.ts";
+import { type Addon, OPEN_DIRECT, OPEN_EXCLUSIVE, OPEN_WRITE } from "../native/binding.ts";
+import { errnoText, MountFailure } from "./mount-failure.ts";
+import type { ImagePlan, MountPlan, WritingPlan } from "./plan.ts";
+import { say } from "./print.ts";
+
+/** An opened image. */
+export interface Image {
+  readonly deviceFd: number;
+  readonly device: FileDevice;
+  readonly fs: Filesystem;
+}
+
+/** What the filesystem tells and asks while it is being changed. */
+export type ImageHooks = Required<
+  Pick<WriteOptions, "invalidateMappings" | "onDamage" | "onPanic" | "onAbort">
+>;
+
+/**
+ * Opens the image of `plan`.
+ *
+ * @param undo takes what closes it again, to be called last to first.
+ * @throws MountFailure when it cannot be opened.
+ */
+export function openImage(
+  addon: Addon,
+  plan: MountPlan,
+  hooks: ImageHooks,
+  undo: (() => void)[],
+): Image {
+  const { path, image } = { path: plan.device, image: plan.image };
+  let { writing } = image;
+  let deviceFd = openDevice(addon, path, image, writing !== undefined);
+  if (writing !== undefined && isRefusal(-deviceFd)) {
+    say(`${path}: write-protected: mounting read-only`);
+    writing = undefined;
+    deviceFd = openDevice(addon, path, image, false);
+  }
+  if (deviceFd < 0) throw new MountFailure(`cannot be opened: ${errnoText(-deviceFd)}`);
+  undo.push(() => addon.closeDescriptor(deviceFd));
+
+  const device = new FileDevice(addon, deviceFd, image.offsetBytes, path);
+  if (device.sizeBytes <= 0) throw new MountFailure(`offset=${image.offsetBytes} is past its end`);
+  const journalDevice =
+    image.journalPath === undefined
+      ? undefined
+      : openJournalDevice(addon, image.journalPath, writing !== undefined, undo);
+  const options: OpenOptions & WriteOptions = {
+    noRecovery: image.noRecovery,
+    cacheSizeBytes: image.cacheSizeBytes,
+    crc32c: addon.crc32c,
+    ...(journalDevice === undefined ? {} : { journalDevice }),
+    ...(image.superblockKiB === undefined ? {} : { superblockAt: image.superblockKiB }),
+    onWarning: (message) => say(`${path}: ${message}`),
+  };
+  const fs = openEither(device, path, options, writing, hooks);
+  undo.push(() => abandon(fs));
+  if (image.cacheSizeBytes < fs.superblock.blockSize) {
+    const least = fs.superblock.blockSize;
+    throw new MountFailure(`cache_size: takes at least one block, ${least} bytes`);
+  }
+  return { deviceFd, device, fs };
+}
+
+/** Whether an open for writing failed for what reading may not need. */
+function isRefusal(errno: number): boolean {
+  return errno === Errno.EACCES || errno === Errno.EPERM || errno === Errno.EROFS;
+}
+
+/** @returns a descriptor or a negative errno. */
+function openDevice(addon: Addon, path: string, image: ImagePlan, write: boolean): number {
+  const direct = image.direct ? OPEN_DIRECT : 0;
+  if (write) return addon.openDevice(path, direct | OPEN_WRITE | OPEN_EXCLUSIVE);
+  // A reader shares a file with other readers, but takes no block device away from anybody.
+  return addon.openDevice(path, direct | (isBlockDevice(path) ? 0 : OPEN_EXCLUSIVE));
+}
+
+function isBlockDevice(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isBlockDevice() ?? false;
+}
+
+function openJournalDevice(
+  addon: Addon,
+  path: string,
+  write: boolean,
+  undo: (() => void)[],
+): FileDevice {
+  const fd = addon.openDevice(path, write ? OPEN_WRITE | OPEN_EXCLUSIVE : 0);
+  if (fd < 0) throw new MountFailure(`journal ${path} cannot be opened: ${errnoText(-fd)}`);
+  undo.push(() => addon.closeDescriptor(fd));
+  return new FileDevice(addon, fd, 0, path);
+}
+
+function openEither(
+  device: FileDevice,
+  path: string,
+  options: OpenOptions & WriteOptions,
+  writing: WritingPlan | undefined,
+  hooks: ImageHooks,
+): Filesystem {
+  if (writing === undefined) return orFailure(() => openFilesystem(device, options));
+  try {
+    return openWritableFilesystem(device, {
+      ...options,
+      ...writing,
+      ...hooks,
+      sleep,
+      hostName: hostname(),
+      deviceName: basename(path),
+    });
+  } catch (error) {
+    if (options.noRecovery === true && error instanceof FsError && error.errno === Errno.EROFS) {
+      say(`${path}: the journal is not empty: mounting read-only`);
+      return orFailure(() => openFilesystem(device, options));
+    }
+    if (error instanceof UnsupportedError && canBeRead(device, options)) {
+      throw new MountFailure(`${error.message}: use -o ro`);
+    }
+    throw imageFailure(error);
+  }
+}
+
+function canBeRead(device: FileDevice, options: OpenOptions): boolean {
+  try {
+    openFilesystem(device, { ...options, noRecovery: true, onWarning: () => {} });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function orFailure<T>(open: () => T): T {
+  try {
+    return open();
+  } catch (error) {
+    throw imageFailure(error);
+  }
+}
+
+/** What opening an image threw, in words for people. Our own bugs go on as they are. */
+function imageFailure(error: unknown): unknown {
+  if (error instanceof CorruptionError) {
+    const what = error.message.slice(error.message.indexOf(": ") + 2);
+    return new MountFailure(`${what} (${error.rule})`);
+  }
+  if (!(error instanceof FsError)) return error;
+  const cause = error.cause instanceof Error ? `: ${error.cause.message}` : "";
+  return new MountFailure(error.message + cause);
+}
+
+/** Closes a filesystem that was not mounted, or could not be closed properly. */
+function abandon(fs: Filesystem): void {
+  try {
+    closeFilesystem(fs);
+  } catch {
+    // Whoever mounts it next recovers what its journal holds.
+  }
+}
+
+/** Stops this thread for some time. */
+function sleep(milliseconds: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
+}
