@@ -56,7 +56,8 @@ export function getXattr(
 ): Uint8Array | undefined {
   const { namespace, key } = resolve(name);
   const value = findValue(fs, fs.inode(number), key);
-  return value !== undefined && namespace.exact ? aclToXattr(value, { inode: number }) : value;
+  if (value === undefined) return undefined;
+  return namespace.exact ? aclToXattr(value, { inode: number }) : value.slice();
 }
 
 /** The names of all attributes of inode `number`, each followed by a zero byte. */
