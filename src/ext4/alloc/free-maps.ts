@@ -67,9 +67,10 @@ export class FreeMaps {
     return this.#mapOf(group) === undefined;
   }
 
-  /** How many from `index` on are free, up to `max` and the end of its group. */
+  /** How many from `index` on are free, up to `max` and the end of its group; 0 behind the last. */
   freeFrom(index: number, max: number): number {
     const group = this.#groupOf(index);
+    if (group >= this.#options.groupCount) return 0;
     return this.#mapOf(group)?.freeFrom(index % this.#options.perGroup, max) ?? 0;
   }
 

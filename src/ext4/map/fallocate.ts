@@ -113,29 +113,35 @@ function allocateUnwritten(
 ): void {
   const { blockSize } = fs.superblock;
   const stop = Math.ceil(end / blockSize);
-  for (let block = Math.floor(offset / blockSize); block < stop; ) {
-    const done = retryAfterCommit(fs, () => promiseRun(fs, inode, block as FileBlock, stop));
-    block += done;
-    if (canGrow) growTo(fs, inode, Math.min(end, block * blockSize));
+  let block = Math.floor(offset / blockSize) as FileBlock;
+  while (block < stop) {
+    const next = retryAfterCommit(fs, () =>
+      fs.transact(MAP_CREDITS, (tx) => {
+        const promised = block + promiseRun(fs, tx, inode, block, stop - block);
+        const covered = Math.min(end, promised * blockSize);
+        if (canGrow && covered > inode.sizeBytes) {
+          zeroTail(fs, inode);
+          setFileSize(fs, tx, inode, covered);
+        }
+        touch(tx, inode);
+        return promised;
+      }),
+    );
+    block = next as FileBlock;
   }
-  fs.transact(MAP_CREDITS, (tx) => touch(tx, inode));
 }
 
-/** @returns how many file blocks from `block` on need nothing more. */
-function promiseRun(fs: Filesystem, inode: Inode, block: FileBlock, stop: number): number {
+/** @returns how many file blocks from `block` on have blocks now. */
+function promiseRun(
+  fs: Filesystem,
+  tx: Tx,
+  inode: Inode,
+  block: FileBlock,
+  wanted: number,
+): number {
   const run = findRun(fs, inode, block, newRun());
   if (run.fsBlock !== HOLE) return run.count;
-  const wanted = Math.min(run.count, stop - block);
-  return fs.transact(MAP_CREDITS, (tx) => allocateRun(fs, tx, inode, block, wanted, true).count);
-}
-
-function growTo(fs: Filesystem, inode: Inode, sizeBytes: number): void {
-  if (sizeBytes <= inode.sizeBytes) return;
-  fs.transact(MAP_CREDITS, (tx) => {
-    zeroTail(fs, inode);
-    setFileSize(fs, tx, inode, sizeBytes);
-    touch(tx, inode);
-  });
+  return allocateRun(fs, tx, inode, block, Math.min(run.count, wanted), true).count;
 }
 
 function punchHole(fs: Filesystem, inode: Inode, offset: number, length: number): void {
