@@ -44,7 +44,9 @@ export interface PresentationOptions {
 export function serveExt4(fs: Filesystem, { minixdf }: PresentationOptions): ServedFilesystem {
   return {
     blockSize: fs.superblock.blockSize,
-    volumeName: fs.superblock.volumeName,
+    get volumeName() {
+      return fs.superblock.volumeName;
+    },
     uuid: fs.superblock.uuid,
     mayRefuseOpen: fs.superblock.hasIncompat(ext4.Incompat.ENCRYPT),
     inode: (number) => fs.inode(number),

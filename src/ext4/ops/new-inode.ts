@@ -64,7 +64,7 @@ export function makeInode(fs: Filesystem, tx: Tx, parent: Inode, attributes: New
   inode.modifiedAt = tx.now;
   inode.changedAt = tx.now;
   inode.createdAt = tx.now;
-  initBlockMap(fs, inode);
+  if (inode.isRegular || inode.isDirectory || inode.isSymlink) initBlockMap(fs, inode);
   if (attributes.device !== undefined) {
     inode.setDevice(attributes.device.major, attributes.device.minor);
   }
