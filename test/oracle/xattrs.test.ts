@@ -145,6 +145,26 @@ function kernelModel(image: Uint8Array): Model {
   });
 }
 
+/** Lets the kernel take `steps`. @returns the image that it leaves, and with that the model. */
+function applyByKernel(image: Uint8Array, model: Model, steps: readonly Step[]): Uint8Array {
+  return withScope((scope) => {
+    const imageFile = join(scope.temporaryFolder(), "image");
+    writeFileSync(imageFile, image);
+    const { path, unmount } = kernelMount(scope, imageFile, { write: true });
+    for (const { file, name, value } of steps) {
+      const known = model.get(file) as Map<string, Uint8Array>;
+      const hex = Buffer.from(value ?? []).toString("hex");
+      const change = value === undefined ? ["-x", name] : ["-n", name, "-v", `0x${hex}`];
+      const { status } = run("setfattr", [...change, join(path, file)], { accept: [0, 1] });
+      if (status !== 0) continue;
+      if (value === undefined) known.delete(name);
+      else known.set(name, value);
+    }
+    unmount();
+    return new Uint8Array(readFileSync(imageFile));
+  });
+}
+
 const KEY = utf8("user.shared");
 
 /** Sets `KEY` of each file to its value, or removes it, and closes the filesystem again. */
@@ -187,6 +207,25 @@ describe.skipIf(skipBecause("xattrs", whyNoE2fsprogs(), whyNoKernelMount()))("xa
         expect(kernelModel(image)).toEqual(model);
       }),
       { seed: SEED, numRuns: 5 },
+    );
+  });
+
+  test.each(CONFIGURATIONS)("we and the kernel take turns on an image with %s", (_, ...args) => {
+    const fresh = imageOf(args);
+    const anyTurn = fc.array(anyStep, { minLength: 5, maxLength: 20 });
+    fc.assert(
+      fc.property(fc.tuple(anyTurn, anyTurn, anyTurn), ([first, second, third]) => {
+        const model: Model = new Map(FILES.map((file) => [file, new Map()]));
+        let image = applyByKernel(fresh, model, first);
+        const fs = openWritableFilesystem(new MemoryDevice(image));
+        expectModel(fs, model);
+        for (const step of second) apply(fs, model, step);
+        closeFilesystem(fs);
+        image = applyByKernel(image, model, third);
+        expect(complaintsAbout(image)).toBe("");
+        expectModel(openFilesystem(new MemoryDevice(image)), model);
+      }),
+      { seed: SEED, numRuns: 2 },
     );
   });
 
@@ -235,6 +274,28 @@ describe.skipIf(skipBecause("xattrs", whyNoE2fsprogs(), whyNoKernelMount()))("xa
     });
     change(image, { one: undefined, folder: value });
     change(image, { two: undefined, folder: undefined });
+    expect(freeCounts(image)).toEqual(before);
+  });
+
+  test("a full filesystem refuses large values, and gets all its space back", () => {
+    const image = imageOf(["-b", "1024", "-N", "64", "-O", "ea_inode"]);
+    const before = freeCounts(image);
+    const fs = openWritableFilesystem(new MemoryDevice(image));
+    const stored: Uint8Array[] = [];
+    const number = numberOf(fs, "one");
+    const fill = (): void => {
+      for (let index = 0; index < 10_000; index++) {
+        const name = utf8(`user.${index}`);
+        const value = new Uint8Array(60_000 >> (index >> 6)).fill(index).fill(index >> 8, 0, 9);
+        setXattr(fs, number, name, value, { flags: 0 });
+        stored.push(name);
+      }
+    };
+    expect(fill).toThrow(expect.objectContaining({ errno: NO_SPACE }));
+    expect(stored.length).toBeGreaterThan(10);
+    for (const name of stored) removeXattr(fs, number, name);
+    closeFilesystem(fs);
+    expect(complaintsAbout(image)).toBe("");
     expect(freeCounts(image)).toEqual(before);
   });
 

@@ -18,7 +18,8 @@ import { moveOutOfInode } from "./xattr-store.ts";
  * more move to the xattr block; when they cannot, the inode grows less or not at all.
  */
 export function expandExtraSize(fs: Filesystem, tx: Tx, inode: Inode): void {
-  for (const size of [wantedExtraSize(fs.superblock), fs.superblock.minExtraSize]) {
+  const wanted = wantedExtraSize(fs.superblock);
+  for (const size of [wanted, Math.min(wanted, fs.superblock.minExtraSize & ~3)]) {
     if (inode.extraSize >= size) return;
     if (!makeRoom(fs, tx, inode, size)) continue;
     const entries = inodeXattrs(inode);

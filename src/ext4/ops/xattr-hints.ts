@@ -9,7 +9,7 @@ import type { Tx } from "../journal/transaction.ts";
 /** Bounds the memory; the oldest hint goes first. */
 const HINTS_MAX = 4096;
 
-export class Hints<Where extends number> {
+class Hints<Where extends number> {
   readonly #byHash = new Map<number, Where>();
 
   find(hash: number): Where | undefined {
