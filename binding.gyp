@@ -14,6 +14,7 @@
         "native/mount.cc",
         "native/mover.cc",
         "native/reader.cc",
+        "native/wake_timer.cc",
         "native/writer.cc",
       ],
       "defines": ["NAPI_VERSION=8", "NAPI_DISABLE_CPP_EXCEPTIONS", "_FILE_OFFSET_BITS=64"],

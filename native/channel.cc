@@ -34,12 +34,6 @@ constexpr double OFFSET_MAX = 0x1p53;
 /** A flag of a mapping; IOMAP_F_NEW of include/linux/iomap.h. */
 constexpr double MAPPING_NEW = 1;
 
-int64_t nowMs() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
-}
-
 /** Ends a blocking read of the thread it is sent to. */
 int wakeSignal() {
   return SIGRTMIN + 2;
@@ -92,6 +86,10 @@ int Channel::start() {
   sigemptyset(&wake);
   sigaddset(&wake, wakeSignal());
   pthread_sigmask(SIG_UNBLOCK, &wake, nullptr);
+  // Whoever made the descriptor may have wanted to poll it.
+  fcntl(options_.fuseFd, F_SETFL, fcntl(options_.fuseFd, F_GETFL) & ~O_NONBLOCK);
+  const int error = timer_.start(wakeSignal());
+  if (error != 0) return error;
   body_ = mover_.takeBuffer();
   return body_ == nullptr ? -ENOMEM : mover_.start();
 }
@@ -102,39 +100,29 @@ int32_t Channel::next(int32_t replyLength, int32_t timeoutMs) {
   held_ = {};
   stored_ = 0;
   const bool timed = timeoutMs >= 0;
-  blockReads(!timed);
   const int64_t deadline = timed ? nowMs() + timeoutMs : INT64_MAX;
+  if (!timed) timer_.stop();
   for (;;) {
+    if (timeoutMs == 0 && !isReady()) return interrupted_ ? CLOSED : TIMED_OUT;
+    if (timed) timer_.wakeAt(deadline);
     const ssize_t length = receive();
     if (interrupted_) return CLOSED;
-    if (length == -EAGAIN) {
-      if (!waitForRequest(deadline)) return TIMED_OUT;
+    if (length == -EINTR) {
+      if (timed && nowMs() >= deadline) return TIMED_OUT;
     } else if (length >= static_cast<ssize_t>(sizeof held_)) {
       if (!serve(static_cast<size_t>(length))) return static_cast<int32_t>(length);
       if (timed && nowMs() >= deadline) return TIMED_OUT;
-    } else if (length != -EINTR && length != -ENOENT) {
+    } else if (length != -ENOENT && length != -EAGAIN) {
       closedBy_ = static_cast<int32_t>(-length);
       return CLOSED;
     }
   }
 }
 
-/** Lets `read` block, or return at once so that waiting can have an end. */
-void Channel::blockReads(bool block) {
-  if (readsBlock_ == block) return;
-  const int flags = fcntl(options_.fuseFd, F_GETFL);
-  fcntl(options_.fuseFd, F_SETFL, block ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
-  readsBlock_ = block;
-}
-
-/** Waits until there may be a request. @returns false when the time has come instead. */
-bool Channel::waitForRequest(int64_t deadline) {
-  const int64_t rest = std::clamp<int64_t>(deadline - nowMs(), 0, INT32_MAX);
+/** Whether a request is waiting, or the end of the connection. */
+bool Channel::isReady() const {
   pollfd fuse{readFd_.get(), POLLIN, 0};
-  waiting_ = true;
-  const int ready = poll(&fuse, 1, static_cast<int>(rest));
-  waiting_ = false;
-  return ready != 0;
+  return poll(&fuse, 1, 0) != 0;
 }
 
 /** Reads one request. @returns its length, zero at the end, or a negative errno. */

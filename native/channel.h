@@ -20,6 +20,7 @@
 #include "descriptor.h"
 #include "mapping_cache.h"
 #include "mover.h"
+#include "wake_timer.h"
 
 /** What `Channel::next` returns besides lengths; src/fuse/channel.ts has the same. */
 constexpr int32_t CLOSED = 0;
@@ -87,8 +88,7 @@ class Channel {
   Shared<double> scriptCounts;
 
  private:
-  void blockReads(bool block);
-  bool waitForRequest(int64_t deadline);
+  bool isReady() const;
   ssize_t receive();
   bool serve(size_t length);
   bool serveRead();
@@ -125,7 +125,7 @@ class Channel {
   /** The errno that ended the connection, or zero. */
   int32_t closedBy_ = 0;
   const pthread_t thread_;
-  std::optional<bool> readsBlock_;
+  WakeTimer timer_;
   Descriptor readFd_;  // a duplicate of fuseFd, until `interrupt` puts endFd_ in its place
   Descriptor endFd_;   // always at its end of file
   std::atomic<bool> interrupted_{false};
