@@ -20,7 +20,7 @@ export { copyFileRange } from "./map/copy.ts";
 export { FallocateMode, fallocate } from "./map/fallocate.ts";
 export { readFile, seekData, seekHole, streamFile } from "./map/file.ts";
 export { type Iomap, IomapType, iomapForRead, newIomap } from "./map/iomap.ts";
-export { finishTruncation, setSize } from "./map/truncate.ts";
+export { setSize } from "./map/truncate.ts";
 export { iomapForWrite, writeFile } from "./map/write.ts";
 export { mmpIntervalSeconds, mmpRefresh } from "./mount-protection.ts";
 export { closeFilesystem, openWritableFilesystem, type WriteOptions } from "./open-writable.ts";

@@ -8,7 +8,7 @@ import type { Filesystem } from "../filesystem.ts";
 const STEP_BLOCKS = 96;
 /**
  * What a handle with a budget asks for. The last piece may go over the budget: by its groups (an
- * extent spans at most 5 of them), by six nodes that become empty, by the orphan list and the inode.
+ * extent spans at most 5 of them), by six nodes that become empty, by what quotas need, and the inode.
  */
 export const STEP_CREDITS = STEP_BLOCKS + 64;
 /** A bitmap and the descriptors of its group. */

@@ -89,7 +89,7 @@ export function createFileBlock(
   return tx.create(start, seal);
 }
 
-/** Frees what lies from `from` up to `end` of an inode whose contents are metadata, all at once. */
+/** Frees the file blocks from `from` up to `end` all in this handle: few enough for its credits. */
 export function freeFileBlocks(
   fs: Filesystem,
   tx: Tx,
@@ -100,19 +100,24 @@ export function freeFileBlocks(
   for (let at: number = end; at > from; ) at = freeRuns(fs, tx, inode, from, at, new Budget(fs));
 }
 
-/** As `freeFileBlocks`, in as many handles as it takes. `last` runs in the last one of them. */
+/**
+ * Frees the file blocks from `from` up to `end` in as many handles as it takes.
+ *
+ * @param last runs in the last one of them, and changes up to `lastCredits` blocks there.
+ */
 export function freeInSteps(
   fs: Filesystem,
   inode: Inode,
   from: FileBlock,
   end: number,
-  last?: (tx: Tx) => void,
+  lastCredits: number,
+  last: (tx: Tx) => void,
 ): void {
   let at = end;
   do {
-    fs.transact(STEP_CREDITS, (tx) => {
+    fs.transact(STEP_CREDITS + lastCredits, (tx) => {
       at = freeRuns(fs, tx, inode, from, at, new Budget(fs));
-      if (at <= from) last?.(tx);
+      if (at <= from) last(tx);
     });
   } while (at > from);
 }
@@ -124,10 +129,22 @@ export function hasBlockMap(fs: Filesystem, inode: Inode): boolean {
   return inode.isRegular || inode.isDirectory;
 }
 
-/** Frees all blocks of the contents of `inode`, which nobody needs any more. */
-export function releaseBlocks(fs: Filesystem, inode: Inode): void {
-  if (!hasBlockMap(fs, inode)) return;
+/**
+ * Frees all blocks of the contents of `inode`, which nobody needs any more.
+ *
+ * @param last runs in the last handle of those that it takes, and changes up to `lastCredits` blocks.
+ */
+export function releaseBlocks(
+  fs: Filesystem,
+  inode: Inode,
+  lastCredits: number,
+  last: (tx: Tx) => void,
+): void {
+  if (!hasBlockMap(fs, inode)) {
+    fs.transact(lastCredits, last);
+    return;
+  }
   fs.writer.invalidateMappings(inode.number, 0, Number.MAX_SAFE_INTEGER);
   discardPreallocation(fs, inode.number);
-  freeInSteps(fs, inode, 0 as FileBlock, FILE_BLOCK_END);
+  freeInSteps(fs, inode, 0 as FileBlock, FILE_BLOCK_END, lastCredits, last);
 }

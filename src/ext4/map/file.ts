@@ -22,7 +22,22 @@ export function readFile(fs: Filesystem, inode: Inode, offset: number, into: Uin
   if (inode.isRegular && inode.hasFlag(InodeFlags.ENCRYPT)) {
     throw new FsError(Errno.ENOKEY, `inode ${inode.number} is encrypted`);
   }
-  return readContents(fs, inode, offset, into);
+  const { blockSize } = fs.superblock;
+  const end = Math.min(inode.sizeBytes, offset + into.length);
+  const isCached = holdsMetadata(inode);
+  const answer = newIomap();
+  for (let at = offset; at < end; at += answer.length) {
+    iomapForRead(fs, inode, at, end - at, answer);
+    if (isCached && answer.type === IomapType.MAPPED) {
+      answer.type = IomapType.INLINE;
+      answer.length = Math.min(answer.length, blockSize - (at % blockSize));
+    }
+    const part = into.subarray(at - offset, Math.min(at + answer.length, end) - offset);
+    if (answer.type === IomapType.MAPPED) readDevice(fs.device, answer.addr, part);
+    else if (answer.type === IomapType.INLINE) readInline(fs, inode, at, part);
+    else part.fill(0);
+  }
+  return Math.max(0, end - offset);
 }
 
 const PIECE_BYTES = 64 * 1024;
@@ -45,31 +60,6 @@ export function* streamFile(
     if (length > 0) yield piece.subarray(0, length);
     if (length < piece.length) return;
   }
-}
-
-/** As `readFile`, for any inode that has contents: directories and long symlinks as well. */
-export function readContents(
-  fs: Filesystem,
-  inode: Inode,
-  offset: number,
-  into: Uint8Array,
-): number {
-  const { blockSize } = fs.superblock;
-  const end = Math.min(inode.sizeBytes, offset + into.length);
-  const isCached = holdsMetadata(inode);
-  const answer = newIomap();
-  for (let at = offset; at < end; at += answer.length) {
-    iomapForRead(fs, inode, at, end - at, answer);
-    if (isCached && answer.type === IomapType.MAPPED) {
-      answer.type = IomapType.INLINE;
-      answer.length = Math.min(answer.length, blockSize - (at % blockSize));
-    }
-    const part = into.subarray(at - offset, Math.min(at + answer.length, end) - offset);
-    if (answer.type === IomapType.MAPPED) readDevice(fs.device, answer.addr, part);
-    else if (answer.type === IomapType.INLINE) readInline(fs, inode, at, part);
-    else part.fill(0);
-  }
-  return Math.max(0, end - offset);
 }
 
 /** Bytes that are not on the device as such: in the inode, the block cache, the replayed journal. */

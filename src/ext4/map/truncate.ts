@@ -12,6 +12,8 @@ import { FsError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
 import { FILE_BLOCK_END } from "../format/extent.ts";
 import { type Inode, InodeFlags } from "../format/inode.ts";
+import type { Tx } from "../journal/transaction.ts";
+import { ORPHAN_CREDITS } from "../orphans.ts";
 import { Budget, STEP_CREDITS } from "./budget.ts";
 import { freeInSteps, freeRuns, hasBlockMap } from "./change.ts";
 import { fitsInline, moveOutOfLine, resizeInline } from "./inline-editor.ts";
@@ -54,7 +56,7 @@ function shrink(fs: Filesystem, inode: Inode, sizeBytes: number): void {
   fs.writer.invalidateMappings(inode.number, sizeBytes, Number.MAX_SAFE_INTEGER);
   discardPreallocation(fs, inode.number);
   let at = FILE_BLOCK_END;
-  fs.transact(STEP_CREDITS, (tx) => {
+  fs.transact(STEP_CREDITS + ORPHAN_CREDITS, (tx) => {
     setFileSize(fs, tx, inode, sizeBytes);
     touch(tx, inode);
     at = freeRuns(fs, tx, inode, from, FILE_BLOCK_END, new Budget(fs));
@@ -62,21 +64,21 @@ function shrink(fs: Filesystem, inode: Inode, sizeBytes: number): void {
     zeroTail(fs, inode);
   });
   if (at <= from) return;
-  freeInSteps(fs, inode, from, at, (tx) => {
+  freeInSteps(fs, inode, from, at, ORPHAN_CREDITS, (tx) => {
     if (!isOrphan) orphans.remove(tx, inode);
   });
 }
 
 /** Frees what a truncation that a crash interrupted has left behind the end of `inode`. */
 export function finishTruncation(fs: Filesystem, inode: Inode): void {
+  const finish = (tx: Tx): void => fs.writer.orphans.remove(tx, inode);
   if (!hasBlockMap(fs, inode)) {
-    fs.transact(STEP_CREDITS, (tx) => fs.writer.orphans.remove(tx, inode));
+    fs.transact(ORPHAN_CREDITS, finish);
     return;
   }
   zeroTail(fs, inode);
-  freeInSteps(fs, inode, firstBlockBehind(fs, inode.sizeBytes), FILE_BLOCK_END, (tx) =>
-    fs.writer.orphans.remove(tx, inode),
-  );
+  const from = firstBlockBehind(fs, inode.sizeBytes);
+  freeInSteps(fs, inode, from, FILE_BLOCK_END, ORPHAN_CREDITS, finish);
 }
 
 function firstBlockBehind(fs: Filesystem, sizeBytes: number): FileBlock {

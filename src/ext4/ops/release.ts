@@ -24,8 +24,7 @@ export function release(fs: Filesystem, number: InodeNumber): void {
 
 /** Frees an inode without links, and all that it has. */
 export function freeOrphan(fs: Filesystem, inode: Inode): void {
-  releaseBlocks(fs, inode);
-  fs.transact(Credits.FREE_INODE, (tx) => {
+  releaseBlocks(fs, inode, Credits.FREE_INODE, (tx) => {
     tx.edit(inode);
     freeXattrs(fs, tx, inode);
     fs.writer.orphans.remove(tx, inode);
