@@ -134,7 +134,10 @@ export class Jbd2Target implements CommitTarget {
 
   #writeToPlaces(): void {
     const waiting: Block[] = [];
-    for (const block of this.#blocks.pinned) if (block.awaitsCheckpoint) waiting.push(block);
+    for (const block of this.#blocks.pinned) {
+      if (block.isChanged) throw new Error(`block ${block.number} was changed and not committed`);
+      if (block.awaitsCheckpoint) waiting.push(block);
+    }
     writeInPlace(this.#device, this.#journal.source.blockSize, waiting);
     this.#device.flush();
     for (const block of waiting) {

@@ -102,7 +102,7 @@ const counted = (count: number, what: string): string =>
   `${count} ${what}${count === 1 ? "" : "s"}`;
 
 /** What the journal says about an error that once ended all writing. */
-export function errorRecorded({ errorNumber }: JournalSuperblock): string {
+function errorRecorded({ errorNumber }: JournalSuperblock): string {
   return `the journal was given up after error ${errnoName(Math.abs(errorNumber))}`;
 }
 

@@ -400,7 +400,8 @@ export class Transactions {
 
   /** Commits, writes everything to its place and empties the journal. */
   checkpoint(): void {
-    this.commit();
+    // What is done after a commit may have changed something again.
+    while (!this.#running.isEmpty) this.commit();
     try {
       this.#target.checkpoint();
     } catch (error) {
