@@ -1,12 +1,14 @@
-/** GETATTR, STATX, READLINK, ACCESS. */
+/** GETATTR, STATX, SETATTR, READLINK, ACCESS. */
 import { expect, test } from "vitest";
 import { Errno } from "../../src/base/errno.ts";
 import { FsError } from "../../src/ext4/index.ts";
 import type { AttributeOptions } from "../../src/fuse/attributes.ts";
+import { WriteAccess } from "../../src/fuse/channel.ts";
 import {
   answerTo,
   attr,
   type Bytes,
+  exchange,
   filesystem,
   inode,
   reply,
@@ -16,6 +18,7 @@ import {
   u16,
   u32,
   u64,
+  writable,
   zeros,
 } from "./support.ts";
 
@@ -176,4 +179,96 @@ test("READLINK refuses a target that the kernel has no room for", () => {
 
 test("ACCESS is unknown, so that the kernel stops asking", () => {
   expect(answerTo(request(34, 12, u32(4), u32(0)))).toEqual(reply(-38)); // ENOSYS
+});
+
+/** fuse_setattr_in with every field set to something. */
+const setattr = (valid: number): Uint8Array =>
+  request(
+    4,
+    12,
+    u32(valid),
+    u32(0), // padding
+    u64(0), // fh
+    u64(2 ** 40), // size
+    u64(0), // lock_owner
+    u64(-2), // atime
+    u64(2 ** 33), // mtime
+    u64(1_700_000_000), // ctime
+    u32(10), // atimensec
+    u32(20), // mtimensec
+    u32(30), // ctimensec
+    u32(0o107755), // mode
+    u32(0), // unused4
+    u32(4_000_000_000), // uid
+    u32(5), // gid
+    u32(0), // unused5
+  );
+
+test.each([
+  ["nothing", 0, {}],
+  ["mode", 0x1, { mode: 0o7755 }],
+  ["uid", 0x2, { uid: 4_000_000_000, killSetid: true }],
+  ["gid", 0x4, { gid: 5, killSetid: true }],
+  ["size", 0x8, { sizeBytes: 2 ** 40 }],
+  ["size, by somebody without privileges", 0x808, { sizeBytes: 2 ** 40, killSetid: true }],
+  ["atime", 0x10, { accessedAt: { seconds: -2, nanoseconds: 10 } }],
+  ["mtime", 0x20, { modifiedAt: { seconds: 2 ** 33, nanoseconds: 20 } }],
+  ["both times to now", 0x1b0, { accessedAt: "now", modifiedAt: "now" }],
+  ["ctime", 0x400, { changedAt: { seconds: 1_700_000_000, nanoseconds: 30 } }],
+  ["a file handle and a lock owner", 0x240, {}],
+])("SETATTR changes %s", (_, valid, expected) => {
+  const asked: unknown[] = [];
+  const fs = writable({
+    setAttributes: (number, changes) => {
+      asked.push(number, changes);
+      return inode();
+    },
+  });
+  expect(answerTo(setattr(valid), fs)).toEqual(
+    reply(
+      0,
+      u64(UNLIMITED), // attr_valid
+      u32(0), // attr_valid_nsec
+      u32(0), // dummy
+      attr(),
+    ),
+  );
+  expect(asked).toEqual([12, expected]);
+});
+
+test("SETATTR tells the shim what it has to know of a file", () => {
+  const fs = writable({ setAttributes: () => inode({ sizeBytes: 77, mode: 0o104755 }) });
+  const { channel } = exchange([setattr(0x8)], fs);
+  expect(channel.maps).toEqual([
+    { node: 12, sizeBytes: 77, access: WriteAccess.ASK_TO_CLEAR, mappings: [] },
+  ]);
+  const directory = writable({ setAttributes: () => inode({ mode: 0o040755 }) });
+  expect(exchange([setattr(0x1)], directory).channel.maps).toEqual([]);
+});
+
+test("SETATTR that is refused, or too short", () => {
+  const fs = writable({
+    setAttributes: () => {
+      throw new FsError(Errno.EPERM, "immutable");
+    },
+  });
+  expect(answerTo(setattr(1), fs)).toEqual(reply(-1));
+  expect(answerTo(request(4, 12, zeros(87)), fs)).toEqual(reply(-22));
+});
+
+test("READLINK counts as an access, and succeeds even if that cannot be noted", () => {
+  const accessed: number[] = [];
+  const target = { readLink: () => Uint8Array.from(text("to")) };
+  const fs = writable({ noteAccess: (number) => accessed.push(number) }, target);
+  expect(answerTo(request(5, 12), fs)).toEqual(reply(0, text("to")));
+  expect(accessed).toEqual([12]);
+  const failing = writable(
+    {
+      noteAccess: () => {
+        throw new FsError(Errno.EROFS, "aborted");
+      },
+    },
+    target,
+  );
+  expect(answerTo(request(5, 12), failing)).toEqual(reply(0, text("to")));
 });

@@ -13,6 +13,7 @@ import {
   u16,
   u32,
   u64,
+  writable,
   zeros,
 } from "./support.ts";
 
@@ -43,6 +44,11 @@ const initOut = (minor: number, flags: number, maxPages = 128) =>
 
 test("INIT takes what both sides have", () => {
   expect(answerTo(initRequest(EVERYTHING))).toEqual(initOut(45, AGREED));
+});
+
+test("INIT of a mount that can be written to takes more", () => {
+  // dont_mask, handle_killpriv_v2, setxattr_ext
+  expect(answerTo(initRequest(EVERYTHING), writable())).toEqual(initOut(45, AGREED | 0x3000_0040));
 });
 
 test("INIT leaves ACLs to whoever wants none", () => {

@@ -1,8 +1,23 @@
-/** STATFS, IOCTL, the modifying operations, and those that are unknown. */
+/** STATFS, IOCTL, what a read-only mount refuses, and what is unknown. */
 import { expect, test } from "vitest";
 import { opcodeName } from "../../src/fuse/abi.ts";
 import { OPERATIONS } from "../../src/fuse/operations/index.ts";
-import { answerTo, filesystem, inode, reply, request, text, u32, u64, zeros } from "./support.ts";
+import {
+  answerTo,
+  ascii,
+  type Bytes,
+  filesystem,
+  inode,
+  name,
+  reply,
+  request,
+  requestBy,
+  text,
+  u32,
+  u64,
+  writable,
+  zeros,
+} from "./support.ts";
 
 test("STATFS answers with the totals", () => {
   const fs = filesystem({
@@ -114,6 +129,97 @@ test("IOCTL refuses: changes, calls that are unknown, too little room, too short
   expect(answerTo(ioctl(0x8008_662c, 8))).toEqual(reply(-25)); // EXT4_IOC_GETFSUUID: ENOTTY
   expect(answerTo(ioctl(0x8008_6601, 3), fileFs)).toEqual(reply(-22)); // EINVAL
   expect(answerTo(request(39, 12, zeros(31)))).toEqual(reply(-22));
+});
+
+const change = (uid: number, command: number, input: Bytes, outSize = 0): Uint8Array =>
+  requestBy(
+    uid,
+    39,
+    12,
+    u64(0), // fh
+    u32(0), // flags
+    u32(command),
+    u64(0x7fff_1234_5678), // arg
+    u32(input.length), // in_size
+    u32(outSize),
+    input,
+  );
+
+const asked: unknown[] = [];
+const note =
+  (what: string) =>
+  (...all: readonly unknown[]): void => {
+    asked.push(what, ...all);
+  };
+const changing = writable(
+  {
+    setFlags: note("flags"),
+    setProject: note("project"),
+    setGeneration: note("generation"),
+    setLabel: (label) => note("label")(ascii(label)),
+    shutdown: note("shutdown"),
+    trimFree: (...all) => {
+      note("trim")(...all);
+      return 8192;
+    },
+  },
+  { inode: (number) => inode({ number, uid: 1000 }) },
+);
+const OWNER = 1000;
+const ROOT = 0;
+
+test.each([
+  ["FS_IOC_SETFLAGS", OWNER, 0x4008_6602, u32(0x10), ["flags", 12, 0x10]],
+  ["FS_IOC32_SETFLAGS", OWNER, 0x4004_6602, u32(0x10), ["flags", 12, 0x10]],
+  ["FS_IOC_SETVERSION", OWNER, 0x4008_7602, u64(7), ["generation", 12, 7]],
+  ["EXT4_IOC32_SETVERSION", OWNER, 0x4004_6604, u32(7), ["generation", 12, 7]],
+  ["FS_IOC_SETFSLABEL", ROOT, 0x4100_9432, [...name("new"), ...zeros(252)], ["label", "new"]],
+  ["EXT4_IOC_SHUTDOWN", ROOT, 0x8004_587d, [], ["shutdown"]],
+])("IOCTL %s", (_, uid, command, input, expected) => {
+  expect(answerTo(change(uid, command, input), changing)).toEqual(reply(0, ...ioctlOut));
+  expect(asked.splice(0)).toEqual(expected);
+});
+
+test("IOCTL FS_IOC_FSSETXATTR sets flags and project", () => {
+  const fsxattr = [
+    ...u32(0x8), // fsx_xflags: immutable
+    ...u32(0), // fsx_extsize
+    ...u32(0), // fsx_nextents
+    ...u32(42), // fsx_projid
+    ...u32(0), // fsx_cowextsize
+    ...zeros(8), // fsx_pad
+  ];
+  expect(answerTo(change(OWNER, 0x401c_5820, fsxattr), changing)).toEqual(reply(0, ...ioctlOut));
+  expect(asked.splice(0)).toEqual(["project", 12, 42, 0x8]);
+});
+
+test("IOCTL FITRIM answers how much was trimmed", () => {
+  const range = [...u64(4096), ...u64(-1), ...u64(512)]; // start, len, minlen
+  expect(answerTo(change(ROOT, 0xc018_5879, range, 24), changing)).toEqual(
+    reply(0, ...ioctlOut, u64(4096), u64(8192), u64(512)),
+  );
+  expect(asked.splice(0)).toEqual(["trim", 4096, Number.MAX_SAFE_INTEGER, 512]);
+});
+
+test.each([
+  ["FS_IOC_SETFSLABEL", 0x4100_9432, zeros(256)],
+  ["FITRIM", 0xc018_5879, zeros(24)],
+  ["EXT4_IOC_SHUTDOWN", 0x8004_587d, []],
+])("IOCTL %s is for root alone", (_, command, input) => {
+  expect(answerTo(change(1000, command, input), changing)).toEqual(reply(-1)); // EPERM
+  expect(asked).toEqual([]);
+});
+
+test("IOCTL FS_IOC_SETVERSION is for the owner and root", () => {
+  expect(answerTo(change(1001, 0x4008_7602, u64(7)), changing)).toEqual(reply(-1));
+  expect(answerTo(change(ROOT, 0x4008_7602, u64(7)), changing)).toEqual(reply(0, ...ioctlOut));
+  expect(asked.splice(0)).toEqual(["generation", 12, 7]);
+});
+
+test("IOCTL that changes something without saying to what is EINVAL", () => {
+  for (const command of [0x4008_6602, 0x4008_7602, 0x401c_5820, 0xc018_5879]) {
+    expect(answerTo(change(ROOT, command, zeros(3)), changing)).toEqual(reply(-22));
+  }
 });
 
 // biome-ignore format: a table

@@ -15,6 +15,7 @@ import {
   type WriteAccess,
 } from "../../src/fuse/channel.ts";
 import type { ServedFilesystem } from "../../src/fuse/served.ts";
+import type { ServedChanges } from "../../src/fuse/served-changes.ts";
 import { Session, type SessionOptions } from "../../src/fuse/session.ts";
 
 /** The bytes of one field. */
@@ -41,14 +42,24 @@ export const UNLIMITED = 2 ** 30;
 
 /** A request: fuse_in_header, then `body`. */
 export function request(opcode: number, node: number | bigint, ...body: Bytes[]): Uint8Array {
+  return requestBy(1000, opcode, node, ...body);
+}
+
+/** The same in the name of user `uid`, and the group of the same number. */
+export function requestBy(
+  uid: number,
+  opcode: number,
+  node: number | bigint,
+  ...body: Bytes[]
+): Uint8Array {
   const rest = body.flat();
   return Uint8Array.from([
     ...u32(40 + rest.length), // len
     ...u32(opcode),
     ...u64(UNIQUE),
     ...u64(node),
-    ...u32(1000), // uid
-    ...u32(1000), // gid
+    ...u32(uid), // uid
+    ...u32(uid), // gid
     ...u32(4242), // pid
     ...u16(0), // total_extlen
     ...u16(0), // padding
@@ -208,6 +219,24 @@ export function filesystem(answers: Partial<ServedFilesystem> = {}): ServedFiles
     changes: undefined,
     ...answers,
   };
+}
+
+/** Changes of which only those given are expected. */
+export function changes(answers: Partial<ServedChanges> = {}): ServedChanges {
+  return new Proxy(answers as ServedChanges, {
+    get: (_, name) => {
+      if (name in answers) return answers[name as keyof ServedChanges];
+      return name === "actAs" || name === "noteAccess" ? () => undefined : notExpected;
+    },
+  });
+}
+
+/** A filesystem that may be changed, by way of `answers`. */
+export function writable(
+  answers: Partial<ServedChanges> = {},
+  reading: Partial<ServedFilesystem> = {},
+): ServedFilesystem {
+  return filesystem({ getXattr: () => undefined, ...reading, changes: changes(answers) });
 }
 
 export interface Exchange {

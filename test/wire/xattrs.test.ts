@@ -1,6 +1,23 @@
-/** GETXATTR and LISTXATTR. */
+/** GETXATTR, LISTXATTR, SETXATTR, REMOVEXATTR. */
 import { expect, test } from "vitest";
-import { answerTo, ascii, filesystem, name, reply, request, text, u32 } from "./support.ts";
+import { Errno } from "../../src/base/errno.ts";
+import { FsError } from "../../src/ext4/index.ts";
+import { InitFlag } from "../../src/fuse/abi.ts";
+import {
+  answerTo,
+  ascii,
+  exchange,
+  filesystem,
+  initRequest,
+  inode,
+  name,
+  reply,
+  request,
+  text,
+  u32,
+  writable,
+  zeros,
+} from "./support.ts";
 
 const getxattr = (attribute: string, size: number): Uint8Array =>
   request(
@@ -70,4 +87,77 @@ test("LISTXATTR names trusted attributes to root alone", () => {
 test("LISTXATTR of nothing is an empty reply", () => {
   const bare = filesystem({ listXattrs: () => new Uint8Array(0) });
   expect(answerTo(listxattr(100), bare)).toEqual(reply(0));
+});
+
+const asked: unknown[] = [];
+const setting = writable(
+  {
+    setXattr: (number, attribute, value, setting) => {
+      asked.push(number, ascii(attribute), ascii(value), setting);
+    },
+    removeXattr: (number, attribute) => {
+      if (ascii(attribute) === "user.none") throw new FsError(Errno.ENODATA, "no such xattr");
+      asked.push(number, ascii(attribute));
+    },
+  },
+  { inode: (number) => inode({ number }) },
+);
+
+test("SETXATTR of a kernel that knows what an ACL takes away", () => {
+  const setxattr = (more: number): Uint8Array =>
+    request(
+      21,
+      12,
+      u32(5), // size
+      u32(2), // flags: replace
+      u32(more), // setxattr_flags
+      u32(0), // padding
+      name("user.k"),
+      text("value"),
+    );
+  const init = initRequest(InitFlag.SETXATTR_EXT);
+  const { answers } = exchange([init, setxattr(0), setxattr(1)], setting);
+  expect(answers.slice(1)).toEqual([reply(0), reply(0)]);
+  expect(asked.splice(0)).toEqual([
+    ...[12, "user.k", "value", { flags: 2, killSetgid: false }],
+    ...[12, "user.k", "value", { flags: 2, killSetgid: true }],
+  ]);
+});
+
+const setxattr = (size: number, value: string): Uint8Array =>
+  request(
+    21,
+    12,
+    u32(size),
+    u32(1), // flags: create
+    name("user.k"),
+    text(value),
+  );
+
+test("SETXATTR of an older kernel", () => {
+  const { answers } = exchange([initRequest(0), setxattr(2, "v\0")], setting);
+  expect(answers[1]).toEqual(reply(0));
+  expect(asked.splice(0)).toEqual([12, "user.k", "v\0", { flags: 1, killSetgid: false }]);
+});
+
+test("SETXATTR tells the shim when there is something to take away", () => {
+  const fs = writable(
+    { setXattr: () => undefined },
+    { inode: (number) => inode({ number }), getXattr: () => Uint8Array.of(1) },
+  );
+  const { channel } = exchange([initRequest(0), setxattr(1, "v")], fs);
+  expect(channel.maps.map(({ access }) => access)).toEqual([1]);
+});
+
+test("SETXATTR with less or more than it says, or too short, is EINVAL", () => {
+  for (const malformed of [setxattr(3, "ab"), setxattr(1, "ab"), request(21, 12, zeros(7))]) {
+    expect(exchange([initRequest(0), malformed], setting).answers[1]).toEqual(reply(-22));
+  }
+});
+
+test("REMOVEXATTR removes what is there", () => {
+  expect(answerTo(request(24, 12, name("user.k")), setting)).toEqual(reply(0));
+  expect(asked.splice(0)).toEqual([12, "user.k"]);
+  expect(answerTo(request(24, 12, name("user.none")), setting)).toEqual(reply(-61)); // ENODATA
+  expect(answerTo(request(24, 12), setting)).toEqual(reply(-22));
 });

@@ -30,19 +30,22 @@ export function changesOf({ fs: { changes } }: Context, request: Request): Serve
   return changes;
 }
 
-/** A new inode as the request in hand asks for it: it belongs to the caller, or to whom options say. */
+/** Whose a new inode is that the request in hand asks for: the caller's, or whose options say. */
+export function ownerOf({ owner }: Context, request: Request): Pick<NewInode, "uid" | "gid"> {
+  return {
+    uid: owner.uid ?? request.u32(0, InHeader.uid),
+    gid: owner.gid ?? request.u32(0, InHeader.gid),
+  };
+}
+
+/** A new inode that the request in hand asks for. */
 export function newInode(
-  { owner }: Context,
+  context: Context,
   request: Request,
   mode: number,
   umask: number,
 ): NewInode {
-  return {
-    mode,
-    uid: owner.uid ?? request.u32(0, InHeader.uid),
-    gid: owner.gid ?? request.u32(0, InHeader.gid),
-    umask: umask & PERMISSIONS,
-  };
+  return { mode, ...ownerOf(context, request), umask: umask & PERMISSIONS };
 }
 
 /** Whether a write to `inode` takes something away. */

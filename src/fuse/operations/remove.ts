@@ -3,13 +3,13 @@
  * name stays as long as the kernel uses it.
  */
 import { Errno } from "../../base/errno.ts";
-import { FileType, FsError } from "../../ext4/index.ts";
+import { FsError } from "../../ext4/index.ts";
 import { Opcode, Rename2In, RenameFlag, RenameIn } from "../abi.ts";
 import { inodeOf } from "../nodes.ts";
 import type { Reply } from "../reply.ts";
 import type { Request } from "../request.ts";
 import { quoted } from "../text.ts";
-import { changesOf, newInode } from "./changing.ts";
+import { changesOf, ownerOf } from "./changing.ts";
 import type { Context, Operation } from "./operation.ts";
 
 const RENAME_FLAGS = RenameFlag.NOREPLACE | RenameFlag.EXCHANGE | RenameFlag.WHITEOUT;
@@ -59,7 +59,7 @@ function rename(
     {
       noReplace: (flags & RenameFlag.NOREPLACE) !== 0,
       exchange: (flags & RenameFlag.EXCHANGE) !== 0,
-      ...(isWhiteout ? { whiteout: newInode(context, request, FileType.CHARACTER, 0) } : {}),
+      ...(isWhiteout ? { whiteout: { ...ownerOf(context, request), umask: 0 } } : {}),
     },
   );
   if (replaced !== undefined) context.lifetimes?.noteUnlinked(replaced);

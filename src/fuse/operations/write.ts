@@ -6,7 +6,7 @@
  */
 import { Errno } from "../../base/errno.ts";
 import { setLe32, setLe64 } from "../../base/layout.ts";
-import { FsError, type Inode, InodeFlags, IomapType } from "../../ext4/index.ts";
+import { FallocateMode, FsError, type Inode, InodeFlags, IomapType } from "../../ext4/index.ts";
 import {
   CopyFileRangeIn,
   CopyFileRangeOut,
@@ -30,15 +30,24 @@ import type { Context, Operation } from "./operation.ts";
 /** COPY_FILE_RANGE answers in 32 bits, and the kernel takes the result for an int. */
 const COPY_BYTES_MAX = 0x7fff_f000;
 
-/** @throws FsError when a WRITE at `offset` must not be. Files that are open are not spared. */
+/**
+ * Files that are open are not spared: the kernel does not know these flags of a FUSE file.
+ *
+ * @param appends what is asked for only adds to the file.
+ * @throws FsError EPERM when the contents of `inode` are not to be changed in this way.
+ */
+function refuseFixed(inode: Inode, appends: boolean): void {
+  const fixed = InodeFlags.IMMUTABLE | InodeFlags.VERITY | (appends ? 0 : InodeFlags.APPEND);
+  if ((inode.flags & fixed) === 0) return;
+  throw new FsError(Errno.EPERM, `inode ${inode.number} must not be changed there`);
+}
+
+/** @throws FsError when a WRITE at `offset` must not be. */
 function refuseWrite(inode: Inode, offset: number): void {
   if (isDirectory(inode.mode)) throw new FsError(Errno.EISDIR, "WRITE to a directory");
   if (!isRegular(inode.mode)) throw new FsError(Errno.EINVAL, "WRITE to no regular file");
   refuseEncrypted(inode);
-  const isAppend = (inode.flags & InodeFlags.APPEND) !== 0 && offset < inode.sizeBytes;
-  if (isAppend || (inode.flags & (InodeFlags.IMMUTABLE | InodeFlags.VERITY)) !== 0) {
-    throw new FsError(Errno.EPERM, `inode ${inode.number} must not be changed there`);
-  }
+  refuseFixed(inode, offset >= inode.sizeBytes);
 }
 
 /**
@@ -120,9 +129,10 @@ export const Fallocate: Operation = {
   serve(context, request, reply) {
     const changes = changesOf(context, request);
     const at = request.takeStruct(FallocateIn);
+    const mode = request.u32(at, FallocateIn.mode);
+    refuseFixed(context.fs.inode(request.inode), (mode & ~FallocateMode.KEEP_SIZE) === 0);
     const offset = request.u64(at, FallocateIn.offset);
-    const length = request.u64(at, FallocateIn.length);
-    changes.fallocate(request.inode, request.u32(at, FallocateIn.mode), offset, length);
+    changes.fallocate(request.inode, mode, offset, request.u64(at, FallocateIn.length));
     keepInStep(context, request.node, context.fs.inode(request.inode));
     return reply.finish();
   },
@@ -142,6 +152,7 @@ function copy(context: Context, request: Request): number {
     throw new FsError(Errno.EINVAL, "COPY_FILE_RANGE with flags");
   }
   const nodeOut = request.u64(at, CopyFileRangeIn.nodeidOut);
+  refuseFixed(context.fs.inode(inodeOf(nodeOut)), false);
   const copied = changes.copyFileRange(
     request.inode,
     request.u64(at, CopyFileRangeIn.offIn),
