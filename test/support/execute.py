@@ -6,12 +6,13 @@ Each line of the input is one operation as JSON; each line of the output is what
 count of bytes, or the name of an errno. `#n` stands for an open file.
 """
 
-import ctypes
 import errno
 import json
 import os
 import stat
 import sys
+
+import syscalls
 
 RENAME_FLAGS = {"replace": 0, "noReplace": 1, "exchange": 2, "whiteout": 4}
 FALLOCATE_MODES = {
@@ -26,19 +27,6 @@ FALLOCATE_MODES = {
 # Two names of one number: which one Python knows is chance.
 NAMES = {errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EAGAIN: "EAGAIN"}
 XATTR_FLAGS = {"any": 0, "create": os.XATTR_CREATE, "replace": os.XATTR_REPLACE}
-AT_FDCWD = -100
-AT_SYMLINK_FOLLOW = 0x400
-
-libc = ctypes.CDLL(None, use_errno=True)
-libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-libc.syncfs.argtypes = [ctypes.c_int]
-
-
-def checked(result):
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result
 
 
 def pattern(tag, offset, length):
@@ -91,9 +79,8 @@ class Executor:
         os.symlink(op["target"].encode("latin-1"), self.path(op["path"]))
 
     def link(self, op):
-        flags = AT_SYMLINK_FOLLOW if op["from"].startswith("#") else 0
-        source, target = self.path(op["from"]), self.path(op["to"])
-        checked(libc.linkat(AT_FDCWD, source, AT_FDCWD, target, flags))
+        flags = syscalls.AT_SYMLINK_FOLLOW if op["from"].startswith("#") else 0
+        syscalls.linkat(self.path(op["from"]), self.path(op["to"]), flags)
 
     def unlink(self, op):
         os.unlink(self.path(op["path"]))
@@ -103,8 +90,7 @@ class Executor:
 
     def rename(self, op):
         source, target = self.path(op["from"]), self.path(op["to"])
-        flags = RENAME_FLAGS[op["how"]]
-        checked(libc.renameat2(AT_FDCWD, source, AT_FDCWD, target, flags))
+        syscalls.renameat2(source, target, RENAME_FLAGS[op["how"]])
 
     def tmpfile(self, op):
         path = self.path(op["directory"])
@@ -128,7 +114,7 @@ class Executor:
         mode = FALLOCATE_MODES[op["how"]]
         self.with_file(
             op["path"],
-            lambda fd: checked(libc.fallocate(fd, mode, op["offset"], op["length"])),
+            lambda fd: syscalls.fallocate(fd, mode, op["offset"], op["length"]),
         )
 
     def copy(self, op):
@@ -178,7 +164,7 @@ class Executor:
                 raise
 
     def sync(self, _):
-        self.with_file("/", lambda fd: checked(libc.syncfs(fd)), os.O_RDONLY)
+        self.with_file("/", syscalls.syncfs, os.O_RDONLY)
 
     def run(self, op):
         try:

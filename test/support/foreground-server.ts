@@ -37,10 +37,10 @@ export class ForegroundServer {
   static async start(
     scope: Scope,
     image: string,
-    options: readonly string[] = [],
+    options: readonly string[] = ["ro"],
   ): Promise<ForegroundServer> {
     const path = scope.temporaryFolder();
-    const words = ["-f", "--stats", image, path, "-o", ["ro", ...options].join(",")];
+    const words = ["-f", "--stats", image, path, "-o", options.join(",")];
     const child = spawn(COMMAND, words, { stdio: ["ignore", "ignore", "pipe"] });
     const server = new ForegroundServer(child, path);
     scope.add(() => {
@@ -84,6 +84,14 @@ export class ForegroundServer {
       if (more.served > 0 && name !== "STATFS" && name !== "total") caused.set(name, more);
     }
     return caused;
+  }
+
+  /** Ends the server as a crash would, and takes away the mount that nobody serves any more. */
+  async kill(): Promise<void> {
+    const ended = once(this.#child, "exit");
+    this.#child.kill("SIGKILL");
+    await ended;
+    run("umount", ["-l", this.path]);
   }
 
   /** Unmounts. @returns the exit code. */

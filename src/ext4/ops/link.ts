@@ -32,8 +32,8 @@ export function link(
 ): Inode {
   return change(fs, Credits.LINK, (tx) => {
     const inode = fs.inode(number);
-    if (inode.isDirectory) throw new FsError(Errno.EPERM, `inode ${number} is a directory`);
     const directory = directoryForNewName(fs, parent, name);
+    if (inode.isDirectory) throw new FsError(Errno.EPERM, `inode ${number} is a directory`);
     refuseUnremovable(inode);
     refuseTooManyLinks(inode);
     refuseOtherProject(directory, inode);

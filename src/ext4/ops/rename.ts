@@ -68,10 +68,10 @@ export function rename(
       exchange(fs, tx, from, moved, to, victimOf(fs, to.directory, toName));
       return undefined;
     }
-    if (targetNumber === moved.number && !isSameName(from, to)) return undefined;
     if (targetNumber !== 0 && options.noReplace === true) {
       throw new FsError(Errno.EEXIST, `inode ${toParent} has such an entry`);
     }
+    if (targetNumber === moved.number && !isSameName(from, to)) return undefined;
     if (targetNumber === 0) {
       move(fs, tx, from, moved, to, undefined, options);
       return undefined;

@@ -1,0 +1,90 @@
+/**
+ * A real mount at work: one file changed in all ways, a tree worked on by four processes, and fio
+ * with verification; then the contents once more from a new mount, and e2fsck. `SEED=n` in front
+ * replays, `EXERCISE_SECONDS=n` makes each longer.
+ */
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { e2fsck, mke2fs } from "../support/e2fsprogs.ts";
+import { exerciseSeconds, fsx, Stress } from "../support/exercises.ts";
+import { ourMount } from "../support/mounts.ts";
+import { seedOfRun } from "../support/random.ts";
+import { run, skipBecause, whyNoE2fsprogs, whyNoFuse } from "../support/run.ts";
+import { Scope, withScope } from "../support/scope.ts";
+
+const KINDS = [
+  { name: "4 KiB blocks", mke2fs: ["-b", "4096"] },
+  { name: "1 KiB blocks and inline data", mke2fs: ["-b", "1024", "-O", "inline_data"] },
+  { name: "block maps", mke2fs: ["-b", "1024", "-O", "^extent,^64bit"], flags: ["--no-extents"] },
+];
+const FSX_SECONDS = 8;
+const STRESS_SECONDS = 10;
+const FIO_SIZE = "24M";
+
+function format(scope: Scope, size: string, args: readonly string[]): string {
+  const image = join(scope.temporaryFolder(), "image");
+  mke2fs(image, size, ["-t", "ext4", ...args]);
+  return image;
+}
+
+const skip = skipBecause("exercise", whyNoE2fsprogs(), whyNoFuse());
+
+describe.skipIf(skip)("a mount at work", () => {
+  test.each(KINDS)(
+    "keeps one file right through all calls with $name",
+    ({ mke2fs: args, flags }) => {
+      const seed = seedOfRun();
+      withScope((scope) => {
+        const image = format(scope, "64M", args);
+        const mount = ourMount(scope, image, { write: true });
+        const seconds = exerciseSeconds(FSX_SECONDS);
+        const calls = fsx(join(mount.path, "file"), { seed, seconds }, flags);
+        expect(calls, `SEED=${seed}`).toBeGreaterThan(100 * seconds);
+        mount.unmount();
+        expect(e2fsck(image), `SEED=${seed}`).toBe("");
+      });
+    },
+  );
+
+  test.each(KINDS.slice(0, 2))(
+    "keeps a tree right under four processes with $name",
+    async (kind) => {
+      const seed = seedOfRun();
+      const scope = new Scope();
+      try {
+        const image = format(scope, "256M", kind.mke2fs);
+        const stress = new Stress(scope);
+        const mount = ourMount(scope, image, { write: true });
+        const seconds = exerciseSeconds(STRESS_SECONDS);
+        await stress.run(mount.path, { seed, seconds });
+        expect(stress.verify(mount.path), `SEED=${seed}`).toBe("");
+        mount.unmount();
+        expect(e2fsck(image), `SEED=${seed}`).toBe("");
+        const again = ourMount(scope, image);
+        expect(stress.verify(again.path), `SEED=${seed}, mounted again`).toBe("");
+      } finally {
+        scope.close();
+      }
+    },
+  );
+
+  test.each([
+    ["buffered", ["--ioengine=psync", "--rw=randrw", "--bs=1k-64k", "--bs_unaligned"]],
+    [
+      "direct",
+      ["--ioengine=libaio", "--iodepth=16", "--direct=1", "--rw=randwrite", "--bs=4k-64k"],
+    ],
+    ["mapped", ["--ioengine=mmap", "--rw=randwrite", "--bs=4k"]],
+    ["synced", ["--ioengine=psync", "--rw=write", "--bs=16k", "--fdatasync=8"]],
+  ])("passes fio's verification with %s I/O", (name, args) => {
+    withScope((scope) => {
+      const image = format(scope, "128M", ["-b", "4096"]);
+      const mount = ourMount(scope, image, { write: true });
+      const common = ["--thread", "--verify=crc32c", "--verify_fatal=1", `--size=${FIO_SIZE}`];
+      const job = [`--name=${name}`, `--directory=${mount.path}`, "--minimal", "--numjobs=2"];
+      run("fio", [...job, ...common, "--end_fsync=1", ...args]);
+      mount.unmount();
+      expect(e2fsck(image)).toBe("");
+    });
+  });
+});

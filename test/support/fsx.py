@@ -1,0 +1,279 @@
+"""Changes one file in all ways at random, and compares it with a copy in memory at every step.
+
+Usage: fsx.py FILE --seed N --seconds N [--size BYTES] [--no-extents]
+
+Reads, writes and O_DIRECT, mappings, truncations, every mode of fallocate, copy_file_range, syncs and
+reopening. Prints how many calls it made; the first difference ends it with exit code 1, the last
+calls, and where the file differs.
+"""
+
+import argparse
+import collections
+import mmap
+import os
+import random
+import sys
+import time
+
+import syscalls
+
+PAGE = 4096
+CALLS_SHOWN = 25
+
+
+class Difference(Exception):
+    pass
+
+
+class Exerciser:
+    def __init__(self, path, options):
+        self.path = path
+        self.random = random.Random(options.seed)
+        self.max = options.size
+        self.block = os.statvfs(os.path.dirname(path)).f_bsize
+        self.expected = bytearray()
+        self.calls = 0
+        self.history = collections.deque(maxlen=CALLS_SHOWN)
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        self.direct = None
+        self.choices = [
+            (self.read, 8), (self.write, 12), (self.map_read, 6), (self.map_write, 8),
+            (self.direct_read, 4), (self.direct_write, 5), (self.truncate, 6), (self.sync, 2),
+            (self.reopen, 2), (self.punch, 5), (self.append, 4), (self.copy, 3),
+        ]
+        if not options.no_extents:
+            self.choices += [
+                (self.allocate, 4), (self.zero, 4), (self.collapse, 3), (self.insert, 3),
+            ]
+
+    def run(self, seconds):
+        actions = [action for action, weight in self.choices for _ in range(weight)]
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.random.choice(actions)()
+            self.calls += 1
+            if self.calls % 500 == 0:
+                self.verify_all()
+        self.verify_all()
+
+    def note(self, name, *numbers):
+        self.history.append(f"{self.calls} {name} {' '.join(map(str, numbers))}")
+
+    # Choices of ranges.
+
+    def range_within(self, limit):
+        """A range of at least one byte that ends at `limit` at the latest."""
+        start = self.random.randrange(limit)
+        length = min(self.random.choice((1, 50, PAGE, 5 * PAGE, 16 * PAGE)), limit - start)
+        return start, self.random.randint(1, length)
+
+    def blocks_within(self, limit):
+        blocks = limit // self.block
+        if blocks == 0:
+            return None
+        start = self.random.randrange(blocks)
+        return start * self.block, self.random.randint(1, blocks - start) * self.block
+
+    def bytes(self, length):
+        return self.random.randbytes(length)
+
+    def put(self, offset, data):
+        if len(self.expected) < offset + len(data):
+            self.expected.extend(bytes(offset + len(data) - len(self.expected)))
+        self.expected[offset : offset + len(data)] = data
+
+    def clear(self, offset, length):
+        end = min(offset + length, len(self.expected))
+        if offset < end:
+            self.expected[offset:end] = bytes(end - offset)
+
+    def verify(self, name, offset, found):
+        wanted = self.expected[offset : offset + len(found)]
+        if found == wanted:
+            return
+        at = next(i for i in range(len(found)) if i >= len(wanted) or found[i] != wanted[i])
+        raise Difference(f"{name}: byte {offset + at} is {found[at:at + 16].hex()}, "
+                         f"not {wanted[at:at + 16].hex()}")
+
+    def verify_all(self):
+        size = os.fstat(self.fd).st_size
+        if size != len(self.expected):
+            raise Difference(f"size is {size}, not {len(self.expected)}")
+        self.verify("whole file", 0, os.pread(self.fd, size, 0))
+
+    # Calls.
+
+    def read(self):
+        offset, length = self.range_within(self.max)
+        self.note("read", offset, length)
+        found = os.pread(self.fd, length, offset)
+        if len(found) != max(0, min(length, len(self.expected) - offset)):
+            raise Difference(f"read {len(found)} bytes of {length} at {offset}")
+        self.verify("read", offset, found)
+
+    def write(self):
+        offset, length = self.range_within(self.max)
+        self.note("write", offset, length)
+        data = self.bytes(length)
+        if os.pwrite(self.fd, data, offset) != length:
+            raise Difference("short write")
+        self.put(offset, data)
+
+    def append(self):
+        if len(self.expected) >= self.max:
+            return
+        length = self.range_within(self.max - len(self.expected))[1]
+        self.note("append", length)
+        data = self.bytes(length)
+        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        os.write(fd, data)
+        os.close(fd)
+        self.expected += data
+
+    def map_read(self):
+        if not self.expected:
+            return
+        offset, length = self.range_within(len(self.expected))
+        self.note("map-read", offset, length)
+        with mmap.mmap(self.fd, len(self.expected), prot=mmap.PROT_READ) as memory:
+            self.verify("mapped", offset, memory[offset : offset + length])
+
+    def map_write(self):
+        if not self.expected:
+            return
+        offset, length = self.range_within(len(self.expected))
+        self.note("map-write", offset, length)
+        data = self.bytes(length)
+        with mmap.mmap(self.fd, len(self.expected)) as memory:
+            memory[offset : offset + length] = data
+            if self.random.random() < 0.5:
+                memory.flush()
+        self.put(offset, data)
+
+    def direct_fd(self):
+        if self.direct is None:
+            self.direct = os.open(self.path, os.O_RDWR | os.O_DIRECT)
+        return self.direct
+
+    def direct_range(self):
+        pages = self.max // PAGE
+        start = self.random.randrange(pages)
+        return start * PAGE, self.random.randint(1, min(16, pages - start)) * PAGE
+
+    def direct_read(self):
+        offset, length = self.direct_range()
+        self.note("direct-read", offset, length)
+        with syscalls.aligned_buffer(length) as buffer:
+            count = os.preadv(self.direct_fd(), [memoryview(buffer)[:length]], offset)
+            if count != max(0, min(length, len(self.expected) - offset)):
+                raise Difference(f"direct read of {count} bytes of {length} at {offset}")
+            self.verify("direct read", offset, buffer[:count])
+
+    def direct_write(self):
+        offset, length = self.direct_range()
+        self.note("direct-write", offset, length)
+        data = self.bytes(length)
+        with syscalls.aligned_buffer(length) as buffer:
+            buffer[:length] = data
+            count = os.pwritev(self.direct_fd(), [memoryview(buffer)[:length]], offset)
+            if count != length:
+                raise Difference(f"short direct write: {count} of {length}")
+        self.put(offset, data)
+
+    def truncate(self):
+        size = self.random.choice((self.range_within(self.max)[0], len(self.expected) // 2, 0))
+        self.note("truncate", size)
+        os.ftruncate(self.fd, size)
+        del self.expected[size:]
+        self.expected.extend(bytes(size - len(self.expected)))
+
+    def sync(self):
+        self.note("sync")
+        self.random.choice((os.fsync, os.fdatasync))(self.fd)
+
+    def reopen(self):
+        self.note("reopen")
+        os.close(self.fd)
+        if self.direct is not None:
+            os.close(self.direct)
+            self.direct = None
+        self.fd = os.open(self.path, os.O_RDWR)
+
+    def allocate(self):
+        offset, length = self.range_within(self.max)
+        keep = self.random.random() < 0.5
+        self.note("allocate", offset, length, keep)
+        syscalls.fallocate(self.fd, syscalls.FALLOC_KEEP_SIZE if keep else 0, offset, length)
+        if not keep and offset + length > len(self.expected):
+            self.expected.extend(bytes(offset + length - len(self.expected)))
+
+    def punch(self):
+        offset, length = self.range_within(self.max)
+        self.note("punch", offset, length)
+        mode = syscalls.FALLOC_PUNCH_HOLE | syscalls.FALLOC_KEEP_SIZE
+        syscalls.fallocate(self.fd, mode, offset, length)
+        self.clear(offset, length)
+
+    def zero(self):
+        offset, length = self.range_within(self.max)
+        keep = self.random.random() < 0.5
+        self.note("zero", offset, length, keep)
+        mode = syscalls.FALLOC_ZERO_RANGE | (syscalls.FALLOC_KEEP_SIZE if keep else 0)
+        syscalls.fallocate(self.fd, mode, offset, length)
+        self.clear(offset, length)
+        if not keep and offset + length > len(self.expected):
+            self.expected.extend(bytes(offset + length - len(self.expected)))
+
+    def collapse(self):
+        found = self.blocks_within(len(self.expected))
+        if found is None or sum(found) >= len(self.expected):
+            return
+        offset, length = found
+        self.note("collapse", offset, length)
+        syscalls.fallocate(self.fd, syscalls.FALLOC_COLLAPSE_RANGE, offset, length)
+        del self.expected[offset : offset + length]
+
+    def insert(self):
+        found = self.blocks_within(len(self.expected))
+        if found is None or found[0] >= len(self.expected):
+            return
+        offset, length = found
+        if len(self.expected) + length > self.max:
+            return
+        self.note("insert", offset, length)
+        syscalls.fallocate(self.fd, syscalls.FALLOC_INSERT_RANGE, offset, length)
+        self.expected[offset:offset] = bytes(length)
+
+    def copy(self):
+        if not self.expected:
+            return
+        source, length = self.range_within(len(self.expected))
+        target = self.random.randrange(self.max - length + 1)
+        if source < target + length and target < source + length:
+            return
+        self.note("copy", source, target, length)
+        data = self.expected[source : source + length]
+        if os.copy_file_range(self.fd, self.fd, length, source, target) != length:
+            raise Difference("short copy")
+        self.put(target, data)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("file")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--size", type=int, default=256 * 1024)
+    parser.add_argument("--no-extents", action="store_true")
+    options = parser.parse_args()
+    exerciser = Exerciser(os.path.abspath(options.file), options)
+    try:
+        exerciser.run(options.seconds)
+    except (Difference, OSError) as error:
+        print(f"seed {options.seed}, call {exerciser.calls}: {error}", file=sys.stderr)
+        print("\n".join(exerciser.history), file=sys.stderr)
+        sys.exit(1)
+    print(exerciser.calls)
+
+
+main()
