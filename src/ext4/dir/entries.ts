@@ -10,7 +10,6 @@
  */
 import { Errno } from "../../base/errno.ts";
 import type { FileBlock, InodeNumber } from "../../base/numbers.ts";
-import { ALLOCATE_CREDITS } from "../alloc/blocks.ts";
 import { Block } from "../cache/block-cache.ts";
 import { FsError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
@@ -25,21 +24,12 @@ import {
 } from "../format/dirent.ts";
 import type { Inode } from "../format/inode.ts";
 import type { Tx } from "../journal/transaction.ts";
-import { MAP_CREDITS } from "../map/change.ts";
 import type { Directory } from "./contents.ts";
-import { appendEntries, directoryToChange, fillHole } from "./growth.ts";
+import { appendEntries, fillHole, startChange } from "./growth.ts";
 import { insertIndexed, makeIndexed } from "./htree-insert.ts";
 import { insertInline, moveToBlock } from "./inline-directory.ts";
 import { type EntryPlace, findEntry } from "./search.ts";
 import { type WantedName, wantedName } from "./wanted-name.ts";
-
-/** New blocks that one entry may need: one for entries, and a node on each level of the index. */
-const NEW_BLOCKS_MAX = 4;
-/**
- * Blocks that a change of one entry changes at the most: as many as are new, each with a bitmap and
- * a descriptor, the ones that they were split off from, and what mapping the first of them takes.
- */
-export const ENTRY_CREDITS = NEW_BLOCKS_MAX * (2 + ALLOCATE_CREDITS) + MAP_CREDITS;
 
 /**
  * Adds the entry `name`, which `directory` does not have, for the inode `child`.
@@ -57,7 +47,7 @@ export function addEntry(
   mode: number,
 ): void {
   const target = { inode: child, mode };
-  let changed = directoryToChange(fs, tx, directory);
+  let changed = startChange(fs, tx, directory);
   const wanted = nameToStore(changed, name);
   if (changed.isInline) {
     if (insertInline(tx, changed, name, target)) return;
@@ -79,7 +69,7 @@ export function removeEntry(
   directory: Inode,
   name: Uint8Array,
 ): InodeNumber {
-  const changed = directoryToChange(fs, tx, directory);
+  const changed = startChange(fs, tx, directory);
   const { part, entries, at } = placeToChange(tx, changed, wantedName(changed, name));
   const child = direntInode(entries.view, at);
   const free = eraseDirent(entries, changed.startOf(part), at, changed.format);
@@ -102,7 +92,7 @@ export function replaceEntry(
   child: InodeNumber,
   mode: number,
 ): InodeNumber {
-  const changed = directoryToChange(fs, tx, directory);
+  const changed = startChange(fs, tx, directory);
   const { entries, at } = placeToChange(tx, changed, nameToStore(changed, name));
   const before = direntInode(entries.view, at);
   setDirentTarget(entries.view, at, changed.format, { inode: child, mode });

@@ -20,7 +20,7 @@ const SIZE_END = 0x1_0000_0000;
  *
  * An index that the filesystem does not allow would not be kept up, so it is given up.
  */
-export function directoryToChange(fs: Filesystem, tx: Tx, inode: Inode): Directory {
+export function startChange(fs: Filesystem, tx: Tx, inode: Inode): Directory {
   const asItWas = directoryOf(fs, inode);
   asItWas.noteChange(tx);
   tx.edit(inode);

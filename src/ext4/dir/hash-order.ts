@@ -177,8 +177,7 @@ function loadGroup(directory: Directory, hash: number): Group {
     from = path.key + (path.key & 1);
     do {
       end = path.endKey;
-      const last = (end & 1) === 1 ? end - 1 : end - 2;
-      collector.add(path.block, (path.key & ~1) >>> 0, last, from);
+      collector.add(path.block, path.firstHash, path.lastHash, from);
     } while ((end & 1) === 1 && path.next());
     end += end & 1;
   } else {

@@ -150,11 +150,18 @@ function insertBehind(
   insertHtreeEntry(block.view, entriesAt, index + 1, hash, fileBlock);
 }
 
-/** Moves the upper half of a leaf's entries, in the order of their hashes, to a new one. */
+/**
+ * Moves the upper half of a leaf's entries, in the order of their hashes, to a new one. An entry that
+ * lies where its hash does not belong counts as the nearest that does, or the index would lose its
+ * order.
+ */
 function splitLeaf(tx: Tx, directory: Directory, path: HtreePath, leaf: Block): void {
+  const { hash: entryHash } = directory;
+  const { firstHash, lastHash } = path;
   const keys = Float64Array.from(usedOffsets(directory, leaf), (at) => {
-    directory.hash.ofEntry(leaf, at);
-    return directory.hash.major * OFFSET_SPAN + at;
+    entryHash.ofEntry(leaf, at);
+    const major = Math.min(Math.max(entryHash.major, firstHash), lastHash);
+    return major * OFFSET_SPAN + at;
   }).sort();
   const offsets = Array.from(keys, (key) => key % OFFSET_SPAN);
   const copy = copyOf(leaf);

@@ -61,6 +61,15 @@ export class HtreePath {
     return endKeyOf(this.#last);
   }
 
+  /** The first and the last hash that names in the block should have. */
+  get firstHash(): number {
+    return (this.key & ~1) >>> 0;
+  }
+  get lastHash(): number {
+    const { endKey } = this;
+    return (endKey & 1) === 1 ? endKey - 1 : endKey - 2;
+  }
+
   /** Goes on to the next block. @returns false when this was the last. */
   next(): boolean {
     const steps = this.#steps;

@@ -1,15 +1,26 @@
 /** Directory entries: what the accessors read, and each rule that entries can break. */
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import type { InodeNumber } from "../../../../src/base/numbers.ts";
 import type { CorruptionRule } from "../../../../src/ext4/errors.ts";
 import {
+  beginsWithDots,
   checkDirents,
   type DirentFormat,
+  type Dirents,
+  DOTDOT_AT,
   direntHashAt,
   direntInode,
   direntLength,
   direntNameLength,
+  direntSize,
   direntType,
+  eraseDirent,
+  findRoom,
+  insertDirent,
   isDotOrDotDot,
+  setDirentTail,
+  setDots,
   storedDirentChecksum,
 } from "../../../../src/ext4/format/dirent.ts";
 
@@ -45,6 +56,9 @@ function dirents(entries: readonly Entry[], size: number) {
   }
   return { bytes, view };
 }
+
+const nameAt = ({ bytes, view }: Dirents, at: number): string =>
+  new TextDecoder().decode(bytes.subarray(at + 8, at + 8 + direntNameLength(view, at)));
 
 test("the accessors read an entry in place", () => {
   const { view, bytes } = dirents([{ length: 12 }, { inode: 77, length: 52, name: "name" }], 64);
@@ -146,4 +160,53 @@ test("storedDirentChecksum finds the checksum of a tail, and only there", () => 
     expect(storedDirentChecksum(view, 0), `byte ${at}`).toBe(-1);
     bytes[at] = (bytes[at] as number) ^ 1;
   }
+});
+
+test("entries that are inserted and erased keep the records filling their block", () => {
+  const size = 512;
+  const target = { inode: 3 as InodeNumber, mode: 0o100644 };
+  const anyStep = fc.record({ length: fc.integer({ min: 1, max: 60 }), erase: fc.nat() });
+  fc.assert(
+    fc.property(fc.array(anyStep, { maxLength: 60, size: "max" }), (steps) => {
+      const block = dirents([{ inode: 0, length: size }], size);
+      const names: string[] = [];
+      const offsetOf = (name: string): number => {
+        for (let at = 0; at < size; at += direntLength(block.view, at, size)) {
+          if (direntInode(block.view, at) !== 0 && nameAt(block, at) === name) return at;
+        }
+        return -1;
+      };
+      steps.forEach(({ length, erase }, index) => {
+        const name = `${index}`.padEnd(length, "n");
+        const at = findRoom(block, 0, size, FORMAT, direntSize(name.length));
+        if (at < 0) {
+          const [gone] = names.splice(erase % names.length, 1);
+          const free = eraseDirent(block, 0, offsetOf(gone as string), FORMAT);
+          expect(findRoom(block, 0, size, FORMAT, free)).toBeGreaterThanOrEqual(0);
+        } else {
+          const to = insertDirent(block, at, FORMAT, new TextEncoder().encode(name), target);
+          expect(offsetOf(name)).toBe(to);
+          names.push(name);
+        }
+        checkDirents(block, 0, size, FORMAT, PLACE);
+        for (const each of names) expect(offsetOf(each), each).toBeGreaterThanOrEqual(0);
+      });
+    }),
+  );
+});
+
+test("setDots makes a block that begins with them", () => {
+  const block = dirents([], 1024);
+  const self = { inode: 5 as InodeNumber, mode: 0o40755 };
+  setDots(block, 1012, { ...FORMAT, blockSize: 1024 }, self, 2 as InodeNumber);
+  checkDirents(block, 0, 1012, { ...FORMAT, blockSize: 1024 }, PLACE);
+  expect(beginsWithDots(block, 1024)).toBe(true);
+  expect([direntInode(block.view, 0), direntInode(block.view, DOTDOT_AT)]).toEqual([5, 2]);
+  expect(direntType(block.view, DOTDOT_AT, FORMAT)).toBe(4);
+});
+
+test("setDirentTail writes the tail that storedDirentChecksum finds", () => {
+  const { view } = dirents([], 24);
+  setDirentTail(view, 12, 0x1234_5678);
+  expect(storedDirentChecksum(view, 12)).toBe(0x1234_5678);
 });

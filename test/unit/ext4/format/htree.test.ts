@@ -1,16 +1,23 @@
 /** Blocks of a hash index: searching them, and each rule that they can break. */
 import { describe, expect, test } from "vitest";
+import type { FileBlock } from "../../../../src/base/numbers.ts";
 import type { CorruptionRule } from "../../../../src/ext4/errors.ts";
 import {
   checkHtreeNode,
   checkHtreeRange,
   checkHtreeRoot,
+  deepenHtree,
   type HtreeBounds,
   HtreeNode,
   htreeTailAt,
   htreeUsedEnd,
+  indirectLevels,
+  insertHtreeEntry,
+  isHtreeFull,
+  makeHtreeRoot,
   NODE_ENTRIES_AT,
   ROOT_ENTRIES_AT,
+  splitHtreeNode,
 } from "../../../../src/ext4/format/htree.ts";
 
 const PLACE = { inode: 12, block: 34 };
@@ -179,4 +186,46 @@ test.each([
   expect(() => checkHtreeRange(found, key, endKey, PLACE)).toThrow(
     expect.objectContaining({ rule: "htree-order" }),
   );
+});
+
+test("an index that is made, filled, deepened and split obeys the rules at every step", () => {
+  const entriesOf = (view: DataView, at: number): [number, number][] => {
+    const found = new HtreeNode(view, at);
+    return Array.from({ length: found.count }, (_, index) => [
+      index === 0 ? 0 : found.hash(index),
+      found.block(index),
+    ]);
+  };
+  const made = root([]);
+  const bounds = { ...BOUNDS, blockCount: 1000 };
+  makeHtreeRoot(made, 2, 1 as FileBlock, true);
+  checkHtreeRoot(made, bounds, PLACE);
+  expect(entriesOf(made, ROOT_ENTRIES_AT)).toEqual([[0, 1]]);
+  const wanted: [number, number][] = [[0, 1]];
+  for (let block = 2; !isHtreeFull(made, ROOT_ENTRIES_AT); block++) {
+    // Every other one comes before all the others.
+    const index = block % 2 === 0 ? 1 : wanted.length;
+    const hash = block % 2 === 0 ? 0x10_0000 - 2 * block : 0x10_0000 + 2 * block;
+    insertHtreeEntry(made, ROOT_ENTRIES_AT, index, hash, block as FileBlock);
+    wanted.splice(index, 0, [hash, block]);
+    checkHtreeRoot(made, bounds, PLACE);
+    expect(entriesOf(made, ROOT_ENTRIES_AT)).toEqual(wanted);
+  }
+  const below = new DataView(new ArrayBuffer(BLOCK_SIZE));
+  deepenHtree(made, below, 500 as FileBlock, true);
+  checkHtreeRoot(made, bounds, PLACE);
+  checkHtreeNode(below, bounds, PLACE);
+  expect(indirectLevels(made)).toBe(1);
+  expect(entriesOf(made, ROOT_ENTRIES_AT)).toEqual([[0, 500]]);
+  expect(entriesOf(below, NODE_ENTRIES_AT)).toEqual(wanted);
+  const upper = new DataView(new ArrayBuffer(BLOCK_SIZE));
+  const hash = splitHtreeNode(below, upper, true);
+  checkHtreeNode(below, bounds, PLACE);
+  checkHtreeNode(upper, bounds, PLACE);
+  const half = wanted.length >>> 1;
+  expect(hash).toBe(wanted[half]?.[0]);
+  expect(entriesOf(below, NODE_ENTRIES_AT)).toEqual(wanted.slice(0, half));
+  const moved = entriesOf(upper, NODE_ENTRIES_AT);
+  expect(moved.map(([, block]) => block)).toEqual(wanted.slice(half).map(([, block]) => block));
+  expect(moved.slice(1)).toEqual(wanted.slice(half + 1));
 });
