@@ -32,6 +32,7 @@ import { Jbd2Target } from "./journal/jbd2-target.ts";
 import type { Journal } from "./journal/journal.ts";
 import { openJournal, recoverForGood } from "./journal/recover-for-good.ts";
 import { Transactions } from "./journal/transaction.ts";
+import { StaleTails } from "./map/stale-tails.ts";
 import { finishTruncation } from "./map/truncate.ts";
 import { MountProtection } from "./mount-protection.ts";
 import { freeOrphan, release } from "./ops/release.ts";
@@ -182,6 +183,7 @@ function allowChanges(
     quotas: quotasOf(fs, transactions, superblock.view),
     now,
     random,
+    staleTails: new StaleTails(),
     invalidateMappings: options.invalidateMappings ?? (() => {}),
     mayUseReserve: true,
   });

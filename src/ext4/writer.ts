@@ -8,6 +8,7 @@ import type { InodeTimes } from "./inode-times.ts";
 import type { InPlaceTarget } from "./journal/in-place.ts";
 import type { Journal } from "./journal/journal.ts";
 import type { Transactions } from "./journal/transaction.ts";
+import type { StaleTails } from "./map/stale-tails.ts";
 import type { MountProtection } from "./mount-protection.ts";
 import type { XattrHints } from "./ops/xattr-hints.ts";
 import type { Orphans } from "./orphans.ts";
@@ -44,6 +45,7 @@ export interface Writer {
   readonly now: () => Timestamp;
   /** A number from 0 up to, not including, 1: for generations, hash seeds and placement. */
   readonly random: () => number;
+  readonly staleTails: StaleTails;
   /** @see InvalidateMappings */
   readonly invalidateMappings: InvalidateMappings;
   /** Whether the operation in hand may use the blocks that are reserved for root. */

@@ -23,6 +23,7 @@ import { Budget } from "../../src/ext4/map/budget.ts";
 import { allocateRun, freeRuns, MAP_CREDITS } from "../../src/ext4/map/change.ts";
 import { contentsOf, expectSame, fileNumber, imageWithFiles } from "../support/files-on-image.ts";
 import { type Random, randomFrom, seedOfRun } from "../support/random.ts";
+import { RecordingDevice } from "../support/recording-device.ts";
 import { skipBecause, whyNoE2fsprogs } from "../support/run.ts";
 import { askDebugfs, complaintsAbout } from "../support/writable-image.ts";
 
@@ -69,6 +70,19 @@ function writePieces(fs: Filesystem, count: number, random: Random): Uint8Array 
     model.set(bytes, 2 * piece * BLOCK);
   }
   return model;
+}
+
+/** The image as each flush has left it, and once more at the end. */
+function* statesAtFlushes(
+  before: Uint8Array,
+  { log }: RecordingDevice,
+): Generator<{ bytes: Uint8Array }> {
+  const bytes = before.slice();
+  for (const event of log) {
+    if (event.kind === "write") bytes.set(event.bytes, event.offset);
+    if (event.kind === "flush") yield { bytes: bytes.slice() };
+  }
+  yield { bytes };
 }
 
 /** How many clusters are free, those that wait for a commit included. */
@@ -197,6 +211,53 @@ describe.skipIf(skip)(`maps of files in pieces, SEED=${seed}`, () => {
       expectSame(contentsOf(fs, FILE), model, "the file");
       closeFilesystem(fs);
       expect(complaintsAbout(image)).toBe("");
+    });
+
+    test("a truncation that a power cut interrupts is finished by the next mount", () => {
+      const image = pristine.slice();
+      const prepared = openWritableFilesystem(new MemoryDevice(image));
+      const model = writePieces(prepared, 3000, randomFrom(seed));
+      closeFilesystem(prepared);
+
+      const device = new RecordingDevice(image.slice());
+      const fs = openWritableFilesystem(device);
+      setSize(fs, FILE, 100 * BLOCK + 10);
+      fs.writer.transactions.commit();
+      const sizes = new Set<number>();
+      for (const { bytes } of statesAtFlushes(image, device)) {
+        const again = openWritableFilesystem(new MemoryDevice(bytes));
+        const found = contentsOf(again, FILE);
+        expectSame(found, model.subarray(0, found.length), "what is left");
+        sizes.add(found.length);
+        closeFilesystem(again);
+        expect(complaintsAbout(bytes)).toBe("");
+      }
+      expect([...sizes]).toEqual([model.length, 100 * BLOCK + 10]);
+    });
+
+    test("what lay behind the end of a file that was made smaller is zeroed, but not too early", () => {
+      const image = pristine.slice();
+      const fs = openWritableFilesystem(new MemoryDevice(image));
+      const inode = fs.inode(FILE);
+      writeFile(fs, inode, 0, new Uint8Array(3 * BLOCK).fill(7));
+      fs.writer.transactions.commit();
+      const { addr } = iomapForRead(fs, inode, 0, BLOCK, newIomap());
+      const behind = (from: number): boolean =>
+        image.subarray(addr + from, addr + BLOCK).every((byte) => byte === 0);
+      setSize(fs, FILE, 500);
+      setSize(fs, FILE, 400);
+      expect(image[addr + 400]).toBe(7);
+      fs.writer.transactions.commit();
+      expect(behind(400)).toBe(true);
+      expect(image[addr + 399]).toBe(7);
+      setSize(fs, FILE, 300);
+      writeFile(fs, inode, 350, new Uint8Array(1).fill(9));
+      expect(contentsOf(fs, FILE).subarray(299)).toEqual(
+        Uint8Array.from([7, ...new Uint8Array(50), 9]),
+      );
+      setSize(fs, FILE, 100);
+      closeFilesystem(fs);
+      expect(behind(100)).toBe(true);
     });
 
     test("pieces join when what is between them is written", () => {

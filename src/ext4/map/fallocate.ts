@@ -112,6 +112,7 @@ function allocateUnwritten(
   canGrow: boolean,
 ): void {
   const { blockSize } = fs.superblock;
+  if (canGrow && end > inode.sizeBytes) fs.writer.staleTails.settle(fs, inode);
   const stop = Math.ceil(end / blockSize);
   let block = Math.floor(offset / blockSize) as FileBlock;
   while (block < stop) {

@@ -42,6 +42,7 @@ export function setSize(fs: Filesystem, number: InodeNumber, sizeBytes: number):
 }
 
 function grow(fs: Filesystem, inode: Inode, sizeBytes: number): void {
+  fs.writer.staleTails.settle(fs, inode);
   fs.transact(SIZE_CREDITS, (tx) => {
     zeroTail(fs, inode);
     setFileSize(fs, tx, inode, sizeBytes);
@@ -50,18 +51,18 @@ function grow(fs: Filesystem, inode: Inode, sizeBytes: number): void {
 }
 
 function shrink(fs: Filesystem, inode: Inode, sizeBytes: number): void {
-  const { orphans } = fs.writer;
+  const { orphans, staleTails } = fs.writer;
   const from = firstBlockBehind(fs, sizeBytes);
   const isOrphan = orphans.has(inode.number);
   fs.writer.invalidateMappings(inode.number, sizeBytes, Number.MAX_SAFE_INTEGER);
   discardPreallocation(fs, inode.number);
   let at = FILE_BLOCK_END;
   fs.transact(STEP_CREDITS + ORPHAN_CREDITS, (tx) => {
+    if (sizeBytes < inode.sizeBytes) staleTails.add(tx, inode, () => zeroTail(fs, inode));
     setFileSize(fs, tx, inode, sizeBytes);
     touch(tx, inode);
     at = freeRuns(fs, tx, inode, from, FILE_BLOCK_END, new Budget(fs));
     if (at > from) orphans.add(tx, inode);
-    zeroTail(fs, inode);
   });
   if (at <= from) return;
   freeInSteps(fs, inode, from, at, ORPHAN_CREDITS, (tx) => {

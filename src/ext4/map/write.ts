@@ -63,6 +63,7 @@ export function iomapForWrite(
   moveOutOfLine(fs, inode);
   const { blockSize } = fs.superblock;
   const first = Math.floor(offset / blockSize) as FileBlock;
+  if (end > inode.sizeBytes) fs.writer.staleTails.settle(fs, inode);
   findRun(fs, inode, first, run);
   answer.isNew = run.fsBlock === HOLE || run.unwritten;
   if (answer.isNew) retryAfterCommit(fs, () => mapNew(fs, inode, first, offset, end));
