@@ -21,6 +21,13 @@ import type { DeviceEvent } from "../support/recording-device.ts";
 import { DISCARDED } from "../support/recording-device.ts";
 import { type Disk, type Piece, SECTOR_SIZE } from "./disk.ts";
 
+/**
+ * The superblock has its checksum in its second sector; the kernel, too, relies on disks that write
+ * the two of them together.
+ */
+const SUPERBLOCK_OFFSET = 1024;
+const SUPERBLOCK_SIZE = 1024;
+
 /** Operations by the moment of a cut. */
 export interface Progress {
   /** How many had begun. */
@@ -139,16 +146,25 @@ function someOf(pieces: readonly Piece[], random: Random): Piece[] {
 }
 
 /** Some of the sectors of `piece`: a first part, a last part, or any. */
-function torn({ offset, bytes }: Piece, random: Random): Piece[] {
-  const sectors: Piece[] = [];
-  for (let at = offset; at < offset + bytes.length; ) {
-    const end = Math.min(at - (at % SECTOR_SIZE) + SECTOR_SIZE, offset + bytes.length);
-    sectors.push({ offset: at, bytes: bytes.subarray(at - offset, end - offset) });
-    at = end;
-  }
+function torn(piece: Piece, random: Random): Piece[] {
+  const sectors = sectorsOf(piece);
   const cut = random.below(sectors.length + 1);
   const way = random.below(3);
   if (way === 0) return sectors.slice(0, cut);
   if (way === 1) return sectors.slice(cut);
   return sectors.filter(() => random.below(2) === 0);
+}
+
+/** What a disk writes at once: a sector, or the superblock's two. */
+function sectorsOf({ offset, bytes }: Piece): Piece[] {
+  const sectors: Piece[] = [];
+  const end = offset + bytes.length;
+  for (let at = offset; at < end; ) {
+    const start = at - (at % SECTOR_SIZE);
+    const isSuperblock = start === SUPERBLOCK_OFFSET;
+    const next = Math.min(start + (isSuperblock ? SUPERBLOCK_SIZE : SECTOR_SIZE), end);
+    sectors.push({ offset: at, bytes: bytes.subarray(at - offset, next - offset) });
+    at = next;
+  }
+  return sectors;
 }

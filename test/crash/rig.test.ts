@@ -3,15 +3,21 @@
  * this, a run without violations would prove nothing.
  */
 import { describe, expect, test } from "vitest";
+import type { WritableDevice } from "../../src/base/block-device.ts";
 import { PosixModel } from "../support/posix/model.ts";
 import { type Operation, pattern } from "../support/posix/operation.ts";
 import type { Tree } from "../support/posix/tree.ts";
 import { randomFrom } from "../support/random.ts";
 import { DISCARDED, RecordingDevice } from "../support/recording-device.ts";
+import { skipBecause, whyNoE2fsprogs } from "../support/run.ts";
+import { Scope } from "../support/scope.ts";
+import { CRASH_CONFIGURATIONS, type CrashConfiguration } from "./configurations.ts";
 import { crashStates } from "./crash-states.ts";
 import { Disk, SECTOR_SIZE } from "./disk.ts";
+import { Explorer, type ExplorerOptions } from "./explorer.ts";
 import { History } from "./history.ts";
 import { OverlayDevice } from "./overlay-device.ts";
+import { singles } from "./workloads.ts";
 
 const SECTORS = 16;
 const filled = (byte: number, sectors = 1): Uint8Array =>
@@ -209,5 +215,47 @@ describe("History.judge()", () => {
     expect(history.judge(withContent(trees[0] as Tree, content), progress)).toEqual([]);
     content.fill(0, 2048, 2100);
     expect(history.judge(withContent(trees[0] as Tree, content), progress)).not.toEqual([]);
+  });
+});
+
+describe.skipIf(skipBecause("rig", whyNoE2fsprogs()))("Explorer", () => {
+  const [plain] = CRASH_CONFIGURATIONS as [CrashConfiguration];
+  const workloads = singles(plain.blockSize).filter(({ name }) => name.endsWith(" sync"));
+
+  /** Violations that are found when something is wrong on purpose. */
+  async function violationsWith(changes: Partial<ExplorerOptions>): Promise<string[]> {
+    const scope = new Scope();
+    try {
+      const explorer = new Explorer({
+        ...{ scope, configuration: plain, seed: 1, otherCasesMax: 12, kernelEvery: 0 },
+        ...changes,
+      });
+      for (const workload of workloads.slice(0, 8)) await explorer.explore(workload);
+      await explorer.finish();
+      return explorer.report.violations;
+    } finally {
+      scope.close();
+    }
+  }
+
+  test("finds nothing where nothing is wrong", async () => {
+    expect(await violationsWith({})).toEqual([]);
+  });
+
+  test("finds what is lost on a disk that is not flushed", async () => {
+    const disturb = (device: WritableDevice): WritableDevice => ({
+      sizeBytes: device.sizeBytes,
+      read: (offset, into) => device.read(offset, into),
+      write: (offset, bytes) => device.write(offset, bytes),
+      flush: () => {},
+      discard: (offset, length) => device.discard(offset, length),
+      zero: (offset, length) => device.zero(offset, length),
+    });
+    expect(await violationsWith({ disturb })).not.toEqual([]);
+  });
+
+  test("finds what is torn without a journal", async () => {
+    const mke2fs = [...plain.mke2fs, "-O", "^has_journal"];
+    expect(await violationsWith({ configuration: { ...plain, mke2fs } })).not.toEqual([]);
   });
 });

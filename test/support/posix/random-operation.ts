@@ -15,6 +15,8 @@ export interface RandomLimits {
   readonly blockSize: number;
   /** Bytes of xattr values that one inode can hold. */
   readonly xattrBytesMax: number;
+  /** The kinds of calls to choose from; all if absent. */
+  readonly kinds?: readonly Operation["kind"][];
 }
 
 type Kind = Operation["kind"];
@@ -135,7 +137,7 @@ class Picker {
   }
 
   #kind(): Kind {
-    const kind = KINDS[this.#random.below(KINDS.length)] as Kind;
+    const kind = this.#of(this.#limits.kinds ?? KINDS);
     const { size: entries } = this.#tree;
     const adds = kind === "create" || kind === "mkdir" || kind === "symlink" || kind === "mknod";
     if (adds && entries > this.#limits.entriesMax && this.#chance(2)) return "unlink";
