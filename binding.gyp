@@ -7,6 +7,7 @@
         "native/buffers.cc",
         "native/channel.cc",
         "native/channel_exports.cc",
+        "native/clock.cc",
         "native/crc32c.cc",
         "native/device.cc",
         "native/device_write.cc",

@@ -6,6 +6,7 @@
 static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   registerChannel(env, exports);
   registerChecksum(env, exports);
+  registerClock(env, exports);
   registerDevice(env, exports);
   registerDeviceWrites(env, exports);
   registerMount(env, exports);

@@ -6,6 +6,7 @@
 
 void registerChannel(napi_env env, napi_value exports);
 void registerChecksum(napi_env env, napi_value exports);
+void registerClock(napi_env env, napi_value exports);
 void registerDevice(Napi::Env env, Napi::Object exports);
 void registerDeviceWrites(Napi::Env env, Napi::Object exports);
 void registerMount(Napi::Env env, Napi::Object exports);

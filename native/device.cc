@@ -47,6 +47,12 @@ int refuseKind(const struct stat& status) {
   return S_ISDIR(status.st_mode) ? -EISDIR : -EINVAL;
 }
 
+/** Whether a block device refuses writes, which it may do no sooner than they come. */
+bool isReadOnly(int fd) {
+  int readOnly = 0;
+  return ioctl(fd, BLKROGET, &readOnly) == 0 && readOnly != 0;
+}
+
 int open(const std::string& path, uint32_t flags) {
   const int inherited = descriptorOf(path);
   struct stat status;
@@ -67,6 +73,7 @@ int open(const std::string& path, uint32_t flags) {
     if (!fd.valid()) return -error;
   }
 
+  if ((flags & OPEN_WRITE) != 0 && S_ISBLK(status.st_mode) && isReadOnly(fd.get())) return -EROFS;
   if (exclusive && S_ISREG(status.st_mode)) {
     const int lock = (flags & OPEN_WRITE) != 0 ? LOCK_EX : LOCK_SH;
     if (flock(fd.get(), lock | LOCK_NB) != 0 && errno == EWOULDBLOCK) return -EBUSY;

@@ -112,6 +112,9 @@ export interface Addon {
   /** Continues the crc32c `seed` over `bytes`, without inverting at either end (as jbd2 and ext4 use it). */
   crc32c(seed: number, bytes: Uint8Array): number;
 
+  /** Puts the time of day into `into`: seconds since 1970, and nanoseconds. */
+  readClock(into: Float64Array): void;
+
   /** @returns a descriptor or a negative errno. `/dev/fd/N` and `/proc/self/fd/N` are reopened or, if that is refused, duplicated. */
   openDevice(path: string, flags: number): number;
   deviceInfo(fd: number): DeviceInfo | number;

@@ -20,6 +20,7 @@ import {
   type OpenOptions,
   openFilesystem,
   openWritableFilesystem,
+  type Timestamp,
   UnsupportedError,
   type WriteOptions,
 } from "../ext4/index.ts";
@@ -77,7 +78,7 @@ export function openImage(
     ...(image.superblockKiB === undefined ? {} : { superblockAt: image.superblockKiB }),
     onWarning: (message) => say(`${path}: ${message}`),
   };
-  const fs = openEither(device, path, options, writing, hooks);
+  const fs = openEither(device, path, { ...options, now: clockOf(addon) }, writing, hooks);
   undo.push(() => abandon(fs));
   if (image.cacheSizeBytes < fs.superblock.blockSize) {
     const least = fs.superblock.blockSize;
@@ -179,6 +180,15 @@ function abandon(fs: Filesystem): void {
   } catch {
     // Whoever mounts it next recovers what its journal holds.
   }
+}
+
+function clockOf(addon: Addon): () => Timestamp {
+  const time = new Float64Array(2);
+  return () => {
+    addon.readClock(time);
+    const [seconds = 0, nanoseconds = 0] = time;
+    return { seconds, nanoseconds };
+  };
 }
 
 /** Stops this thread for some time. */

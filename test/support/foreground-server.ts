@@ -33,7 +33,7 @@ export class ForegroundServer {
     });
   }
 
-  /** Mounts `image` and resolves when the mount is live. */
+  /** Mounts `image`, read-only unless `options` say `rw`, and resolves when the mount is live. */
   static async start(
     scope: Scope,
     image: string,
@@ -97,8 +97,24 @@ export class ForegroundServer {
   /** Unmounts. @returns the exit code. */
   async stop(): Promise<number | null> {
     run("umount", [this.path]);
-    if (this.#child.exitCode === null) await once(this.#child, "exit");
+    return this.exited();
+  }
+
+  /** Asks the server to end. @returns the exit code. */
+  async signal(signal: NodeJS.Signals): Promise<number | null> {
+    this.#child.kill(signal);
+    return this.exited();
+  }
+
+  /** Resolves when the server has ended. @returns the exit code, or null after a signal. */
+  async exited(): Promise<number | null> {
+    const { exitCode, signalCode } = this.#child;
+    if (exitCode === null && signalCode === null) await once(this.#child, "exit");
     return this.#child.exitCode;
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
   }
 }
 

@@ -75,14 +75,23 @@ function mountExt4(scope: Scope, source: string, path: string, words: readonly s
   scope.add(() => run("umount", [path]));
 }
 
-/** Mounts `image` with our own command. */
+/**
+ * Mounts `image` with our own command. Once unmounted, the image is closed: the server lets go of its
+ * lock last.
+ */
 export function ourMount(scope: Scope, image: string, options: MountOptions = {}): Mounted {
   const inner = scope.child();
   const path = inner.temporaryFolder();
   const words = [options.write === true ? "rw" : "ro", ...(options.options ?? [])];
   run(COMMAND, [image, path, "-o", words.join(",")]);
+  inner.add(() => awaitServerOf(image));
   inner.add(() => run("umount", [path]));
   return { path, source: image, unmount: () => inner.close() };
+}
+
+/** Waits until no server has `image` open. umount(8) is back before the last changes are written. */
+export function awaitServerOf(image: string): void {
+  run("flock", [image, "true"]);
 }
 
 /** A copy of the file `image` with its holes kept, as the file is at this moment. */

@@ -222,7 +222,7 @@ export function filesystem(answers: Partial<ServedFilesystem> = {}): ServedFiles
 }
 
 /** Changes of which only those given are expected. */
-export function changes(answers: Partial<ServedChanges> = {}): ServedChanges {
+function changes(answers: Partial<ServedChanges> = {}): ServedChanges {
   return new Proxy(answers as ServedChanges, {
     get: (_, name) => {
       if (name in answers) return answers[name as keyof ServedChanges];

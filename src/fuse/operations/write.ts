@@ -11,6 +11,7 @@ import {
   CopyFileRangeIn,
   CopyFileRangeOut,
   FallocateIn,
+  InHeader,
   Opcode,
   WRITE_KILL_SUIDGID,
   WriteIn,
@@ -29,6 +30,7 @@ import type { Context, Operation } from "./operation.ts";
 
 /** COPY_FILE_RANGE answers in 32 bits, and the kernel takes the result for an int. */
 const COPY_BYTES_MAX = 0x7fff_f000;
+const ROOT_USER = 0;
 
 /**
  * Files that are open are not spared: the kernel does not know these flags of a FUSE file.
@@ -40,6 +42,21 @@ function refuseFixed(inode: Inode, appends: boolean): void {
   const fixed = InodeFlags.IMMUTABLE | InodeFlags.VERITY | (appends ? 0 : InodeFlags.APPEND);
   if ((inode.flags & fixed) === 0) return;
   throw new FsError(Errno.EPERM, `inode ${inode.number} must not be changed there`);
+}
+
+/** Takes set-id bits and capabilities away from `inode`, if it has any. */
+function takePrivileges({ fs }: Context, changes: ServedChanges, inode: Inode): void {
+  if (hasPrivileges(fs, inode)) changes.setAttributes(inode.number, { killSetid: true });
+}
+
+/** As a WRITE by the caller would, for requests that do not say what the kernel wants. */
+function takePrivilegesAs(
+  context: Context,
+  changes: ServedChanges,
+  request: Request,
+  inode: Inode,
+): void {
+  if (request.u32(0, InHeader.uid) !== ROOT_USER) takePrivileges(context, changes, inode);
 }
 
 /** @throws FsError when a WRITE at `offset` must not be. */
@@ -106,9 +123,7 @@ export const Write: Operation = {
     refuseWrite(inode, offset);
     if (size === 0) return answerWritten(reply, 0);
     const clears = (request.u32(at, WriteIn.writeFlags) & WRITE_KILL_SUIDGID) !== 0;
-    if (clears && hasPrivileges(fs, inode)) {
-      changes.setAttributes(request.inode, { killSetid: true });
-    }
+    if (clears) takePrivileges(context, changes, inode);
     if (mapForWrite(context, changes, request, offset, offset + size)) return SERVE_BY_SHIM;
     channel.loadData();
     const written = changes.writeFile(fs.inode(request.inode), offset, request.takeRest());
@@ -130,7 +145,9 @@ export const Fallocate: Operation = {
     const changes = changesOf(context, request);
     const at = request.takeStruct(FallocateIn);
     const mode = request.u32(at, FallocateIn.mode);
-    refuseFixed(context.fs.inode(request.inode), (mode & ~FallocateMode.KEEP_SIZE) === 0);
+    const inode = context.fs.inode(request.inode);
+    refuseFixed(inode, (mode & ~FallocateMode.KEEP_SIZE) === 0);
+    takePrivilegesAs(context, changes, request, inode);
     const offset = request.u64(at, FallocateIn.offset);
     changes.fallocate(request.inode, mode, offset, request.u64(at, FallocateIn.length));
     keepInStep(context, request.node, context.fs.inode(request.inode));
@@ -152,7 +169,9 @@ function copy(context: Context, request: Request): number {
     throw new FsError(Errno.EINVAL, "COPY_FILE_RANGE with flags");
   }
   const nodeOut = request.u64(at, CopyFileRangeIn.nodeidOut);
-  refuseFixed(context.fs.inode(inodeOf(nodeOut)), false);
+  const target = context.fs.inode(inodeOf(nodeOut));
+  refuseFixed(target, false);
+  takePrivilegesAs(context, changes, request, target);
   const copied = changes.copyFileRange(
     request.inode,
     request.u64(at, CopyFileRangeIn.offIn),
