@@ -7,7 +7,7 @@ import { debugfs } from "./e2fsprogs.ts";
 import { run } from "./run.ts";
 
 /** What any filesystem can hold. */
-export const BASIC = [
+const BASIC = [
   ...["types", "owners", "modes", "times", "symlinks", "names", "xattrs", "links", "folders"],
   ...["sparse", "fragmented", "flags"],
 ];

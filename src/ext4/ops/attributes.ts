@@ -93,7 +93,7 @@ function refuseChanges(inode: Inode, changes: AttributeChanges): void {
  * @param mode what the same call has set on purpose.
  * @see fs/attr.c, setattr_should_drop_suidgid
  */
-export function dropPrivileges(fs: Filesystem, tx: Tx, inode: Inode, mode?: number): void {
+function dropPrivileges(fs: Filesystem, tx: Tx, inode: Inode, mode?: number): void {
   if (inode.isDirectory) return;
   if (mode === undefined) {
     const executable = (inode.mode & GROUP_EXECUTE) !== 0;

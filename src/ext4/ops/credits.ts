@@ -1,24 +1,30 @@
 /**
  * Blocks that operations change at the most: what `Transactions.transact` is asked for. Too many
- * only make a transaction commit a little earlier; too few would let one outgrow the journal.
+ * only make a transaction commit a little earlier; too few would let one outgrow the journal, of
+ * which there is twice as much as the largest transaction may take.
  *
- *     allocate     bitmap, group descriptor                                               2
- *     map          a split at every level of an extent tree, and the blocks for it     6 * 3
- *     directory    two leaves, two nodes for each of 3 levels, and the blocks for it  8 * 3
- *     xattrs       the block, its copy, an EA inode and its first blocks                  12
- *     inode        its block of the table, its bitmap, the descriptor                     3
+ *     entry     two leaves and two nodes for each of 3 levels, and a block for each of them
+ *     xattrs    the block and its copy, one inode that holds a value, with its blocks
+ *     inode     its place in the table
  */
-const MAP = 20;
-const DIRECTORY = 24 + MAP;
-const XATTRS = 12;
-const INODE = 3;
+import { ALLOCATE_CREDITS } from "../alloc/blocks.ts";
+import { ALLOCATE_INODE_CREDITS } from "../alloc/inodes.ts";
+import { MAP_CREDITS } from "../map/change.ts";
+import { ORPHAN_CREDITS } from "../orphans.ts";
+
+const INODE = 1;
+const ENTRY = 8 * (1 + ALLOCATE_CREDITS) + MAP_CREDITS + INODE;
+const XATTRS = 2 * (1 + ALLOCATE_CREDITS) + ALLOCATE_INODE_CREDITS + MAP_CREDITS;
+const NEW_INODE = ALLOCATE_INODE_CREDITS + XATTRS + ORPHAN_CREDITS;
 
 export const Credits = {
-  CREATE: DIRECTORY + MAP + XATTRS + INODE,
-  LINK: DIRECTORY + INODE,
-  UNLINK: DIRECTORY + INODE,
-  RENAME: 2 * DIRECTORY + 4 * INODE,
-  ATTRIBUTES: XATTRS + INODE,
-  /** Frees the inode itself; its blocks have gone. */
-  FREE_INODE: XATTRS + INODE,
+  /** A new inode with its first block, and its entry. */
+  CREATE: NEW_INODE + ALLOCATE_CREDITS + ENTRY,
+  LINK: ENTRY + INODE + ORPHAN_CREDITS,
+  UNLINK: ENTRY + INODE + ORPHAN_CREDITS,
+  /** Two entries, the ".." of two directories, a replaced inode and a whiteout. */
+  RENAME: 2 * ENTRY + 4 * INODE + ORPHAN_CREDITS + NEW_INODE,
+  ATTRIBUTES: INODE + XATTRS,
+  /** The inode itself: its blocks have gone. */
+  FREE_INODE: ALLOCATE_INODE_CREDITS + XATTRS + ORPHAN_CREDITS,
 } as const;

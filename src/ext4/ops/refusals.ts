@@ -15,7 +15,7 @@ import { type Inode, InodeFlags } from "../format/inode.ts";
 const SLASH = 0x2f;
 const DOT = 0x2e;
 /** The most links that an inode can have; more for directories with an index. */
-export const LINK_MAX = 65000;
+const LINK_MAX = 65000;
 
 /** The directory `number`, in which `name` may be made. @throws FsError */
 export function directoryForNewName(fs: Filesystem, number: InodeNumber, name: Uint8Array): Inode {
