@@ -156,7 +156,7 @@ function targets(call: Operation): string[] {
 const parent = (path: string): string => path.slice(0, path.lastIndexOf("/")) || "/";
 
 type Ending = "none" | "fsync" | "fdatasync" | "sync";
-export const ENDINGS: readonly Ending[] = ["none", "fsync", "fdatasync", "sync"];
+const ENDINGS: readonly Ending[] = ["none", "fsync", "fdatasync", "sync"];
 
 function ended(call: Operation, ending: Ending): readonly Operation[] {
   if (ending === "none") return whole(call);

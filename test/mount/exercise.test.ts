@@ -80,7 +80,13 @@ describe.skipIf(skip)("a mount at work", () => {
     withScope((scope) => {
       const image = format(scope, "128M", ["-b", "4096"]);
       const mount = ourMount(scope, image, { write: true });
-      const common = ["--thread", "--verify=crc32c", "--verify_fatal=1", `--size=${FIO_SIZE}`];
+      const common = [
+        "--thread",
+        "--verify=crc32c",
+        "--verify_fatal=1",
+        "--verify_state_save=0",
+        `--size=${FIO_SIZE}`,
+      ];
       const job = [`--name=${name}`, `--directory=${mount.path}`, "--minimal", "--numjobs=2"];
       run("fio", [...job, ...common, "--end_fsync=1", ...args]);
       mount.unmount();

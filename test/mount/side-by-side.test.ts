@@ -12,23 +12,20 @@ import { kernelMount, ourMount } from "../support/mounts.ts";
 import { seedOfRun } from "../support/random.ts";
 import { skipBecause, whyNoFuse, whyNoKernelMount } from "../support/run.ts";
 import { withScope } from "../support/scope.ts";
-import { diffTrees, type Exception, walkTree } from "../support/tree.ts";
+import { diffTrees, type Exception, type Tree, walkTree } from "../support/tree.ts";
 
 const CALLS = Number(process.env["CALLS"] ?? 6000);
 
-/** Where things lie, when they were made, and how large a directory has become. */
+/** Where things lie and when they were made; what that needs of maps; how directories have grown. */
 const OTHERWISE: Exception = {
-  fields: ["ino", "dirent", "dots", "atime", "btime", "ctime", "mtime"],
+  fields: ["ino", "dirent", "dots", "atime", "btime", "ctime", "mtime", "blocks512"],
 };
 const ROOM: Exception = {
-  fields: ["bfree", "bavail", "ffree", "favail", "blocks512"],
+  fields: ["bfree", "bavail", "ffree", "favail"],
   when: ({ path }) => path === "statvfs",
 };
 const S_IFDIR = 0o040000;
-const DIRECTORY_SIZE: Exception = {
-  fields: ["size", "blocks512"],
-  when: ({ type }) => type === S_IFDIR,
-};
+const DIRECTORY_SIZE: Exception = { fields: ["size"], when: ({ type }) => type === S_IFDIR };
 
 type Case = Pick<Configuration, "name" | "mke2fs"> & { readonly flags: readonly string[] };
 const CASES: readonly Case[] = [
@@ -52,7 +49,8 @@ describe.skipIf(skipBecause("side-by-side", whyNoKernelMount(), whyNoFuse()))("o
       expect(differences, `SEED=${seed}`).toEqual([]);
       const exceptions = [OTHERWISE, ROOM, DIRECTORY_SIZE];
       const tree = walkTree(ours.path);
-      expect(diffTrees(tree, walkTree(kernel.path), exceptions), `SEED=${seed}`).toEqual([]);
+      const [found, expected] = [tree, walkTree(kernel.path)].map(withoutSegments) as [Tree, Tree];
+      expect(diffTrees(found, expected, exceptions), `SEED=${seed}`).toEqual([]);
       ours.unmount();
 
       expect(e2fsck(image)).toBe("");
@@ -69,3 +67,12 @@ describe.skipIf(skipBecause("side-by-side", whyNoKernelMount(), whyNoFuse()))("o
     });
   });
 });
+
+/**
+ * `tree` without the places of data and holes: zeros may be either, and the kernel, which allocates
+ * later, decides otherwise. (The walk has seen that holes read as zeros.)
+ */
+function withoutSegments(tree: Tree): Tree {
+  const segments = /"segments": (?:"[^"]*"|\[.*?\]), "sha256"/;
+  return new Map([...tree].map(([path, line]) => [path, line.replace(segments, '"sha256"')]));
+}

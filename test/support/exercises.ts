@@ -26,8 +26,10 @@ export interface ExerciseOptions {
 /** Changes one file in all ways, and throws at the first difference. @returns calls made. */
 export function fsx(file: string, options: ExerciseOptions, more: readonly string[] = []): number {
   const { seed, seconds } = options;
-  const args = [script("fsx.py"), file, `--seed=${seed}`, `--seconds=${seconds}`, ...more];
-  return Number(output("python3", args, { timeoutSeconds: seconds + GRACE_SECONDS }));
+  const args = [file, `--seed=${seed}`, `--seconds=${seconds}`, "--no-moves", ...more];
+  return Number(
+    output("python3", [script("fsx.py"), ...args], { timeoutSeconds: seconds + GRACE_SECONDS }),
+  );
 }
 
 /** Several processes that work on a tree, and the log of what has to be left of it. */

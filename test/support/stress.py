@@ -79,23 +79,27 @@ class Worker:
         os.mkdir(self.folder)
         for name in ("records", "versions"):
             os.close(os.open(self.at(name), os.O_CREAT | os.O_RDWR, 0o644))
-        self.sync_folder()
+        self.sync(".")
         self.note("started")
 
-    def sync_folder(self):
-        fd = os.open(self.folder, os.O_RDONLY)
-        os.fsync(fd)
-        os.close(fd)
-
     def sync_all(self):
-        fd = os.open(self.folder, os.O_RDONLY)
-        syscalls.syncfs(fd)
-        os.close(fd)
+        """Everything. A FUSE server is not told of syncfs(2), so each file has its own sync."""
+        for name in self.unsynced:
+            if name in self.files:
+                self.sync(name)
+        self.sync(".")
         for name in self.unsynced:
             self.note("is", name, self.files.get(name))
         self.unsynced.clear()
+        self.sync("records")
         self.note("records", self.records)
+        self.sync("versions")
         self.note("version", self.version)
+
+    def sync(self, name):
+        fd = os.open(self.at(name), os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
 
     def pick(self):
         return self.random.choice(list(self.files)) if self.files else None
@@ -131,9 +135,7 @@ class Worker:
         name = self.pick()
         if name is None:
             return
-        fd = os.open(self.at(name), os.O_RDWR)
-        os.fsync(fd)
-        os.close(fd)
+        self.sync(name)
         self.note("is", name, self.files[name])
         self.unsynced.discard(name)
 
@@ -158,7 +160,7 @@ class Worker:
         wrote_all = name not in self.unsynced
         self.unsynced |= {name, other}
         if wrote_all and self.random.random() < 0.5:
-            self.sync_folder()
+            self.sync(".")
             for each in (name, other):
                 self.note("is", each, self.files.get(each))
                 self.unsynced.discard(each)
@@ -172,7 +174,7 @@ class Worker:
         del self.files[name]
         self.unsynced.add(name)
         if self.random.random() < 0.3:
-            self.sync_folder()
+            self.sync(".")
             self.note("is", name, None)
             self.unsynced.discard(name)
 
@@ -280,6 +282,7 @@ class Expected:
         elif what == "will":
             name, state = words
             self.allow(name, None if state is None else "any")
+            self.forget_moves(name)
         elif what == "moves":
             source, target, state = words
             # Of contents that are not synced yet, anything may be there, under either name.
@@ -290,13 +293,16 @@ class Expected:
         elif what == "is":
             name, state = words
             self.states[name] = [state]
-            self.moves = [move for move in self.moves if name not in move[:2]]
+            self.forget_moves(name)
         elif what == "records":
             self.records = words[0]
         elif what == "next-version":
             self.version_max = words[0]
         elif what == "version":
             self.version = self.version_max = words[0]
+
+    def forget_moves(self, name):
+        self.moves = [move for move in self.moves if name not in move[:2]]
 
     def allow(self, name, state):
         states = self.states.setdefault(name, [None])

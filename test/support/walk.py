@@ -127,6 +127,15 @@ def feed(digest, fd, start, end):
         start += len(data)
 
 
+def verify_holes(fd, data, size):
+    """What SEEK_HOLE calls a hole must read as zeros."""
+    at = 0
+    for start, end in data + [[size, size]]:
+        if os.pread(fd, start - at, at).strip(b"\0"):
+            raise OSError(errno.EILSEQ, "data in a hole")
+        at = end
+
+
 def content(path, size):
     fd = os.open(path, os.O_RDONLY)
     try:
@@ -134,6 +143,7 @@ def content(path, size):
         data = segments(fd, size)
         if size <= WHOLE_MAX:
             feed(digest, fd, 0, size)
+            verify_holes(fd, data, size)
         else:
             last = 0
             for start, end in data + [[size, size]]:

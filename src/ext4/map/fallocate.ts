@@ -146,7 +146,10 @@ function promiseRun(
 }
 
 function punchHole(fs: Filesystem, inode: Inode, offset: number, length: number): void {
-  if (offset >= inode.sizeBytes) return;
+  if (offset >= inode.sizeBytes) {
+    fs.transact(STEP_CREDITS, (tx) => touch(tx, inode));
+    return;
+  }
   const { blockSize } = fs.superblock;
   // Nothing behind the block in which the file ends: what is promised there stays.
   const sizeInBlocks = Math.ceil(inode.sizeBytes / blockSize) * blockSize;

@@ -19,12 +19,11 @@ import type { Tx } from "../journal/transaction.ts";
 import { inlineDataRoom, storeXattr } from "../ops/xattr-store.ts";
 import { allocateRun, initBlockMap, MAP_CREDITS } from "./change.ts";
 import { inlineData } from "./inline-data.ts";
-import { findRun } from "./iomap.ts";
-import { HOLE, newRun } from "./run.ts";
 import { setFileSize, touch } from "./size.ts";
 
 /** The inode, and the superblock for ext_attr. */
 const INLINE_CREDITS = 2;
+const SECTOR_SIZE = 512;
 const EMPTY = new Uint8Array();
 
 /** Whether the contents of `inode` are, or may become, inline with `sizeBytes` bytes. */
@@ -37,8 +36,14 @@ export function fitsInline(fs: Filesystem, inode: Inode, sizeBytes: number): boo
 function canStartInline(fs: Filesystem, inode: Inode): boolean {
   if (inode.sizeBytes > 0 || !fs.superblock.hasIncompat(Incompat.INLINE_DATA)) return false;
   if (!inode.isRegular || inode.hasFlag(InodeFlags.DAX | InodeFlags.EA_INODE)) return false;
-  const blocks = findRun(fs, inode, 0 as FileBlock, newRun());
-  return blocks.fsBlock === HOLE;
+  return !hasBlocks(fs, inode);
+}
+
+/** Whether blocks were promised to an empty file: it needs its map then. */
+function hasBlocks(fs: Filesystem, inode: Inode): boolean {
+  const { blockSize, clusterBlocks } = fs.superblock;
+  const forXattrs = inode.xattrBlock === 0 ? 0 : (blockSize * clusterBlocks) / SECTOR_SIZE;
+  return inode.blocks512 > forXattrs;
 }
 
 /** Writes `bytes` at byte `offset` of a file that has room for them. */

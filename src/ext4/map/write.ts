@@ -127,6 +127,7 @@ function noteWritten(fs: Filesystem, tx: Tx, inode: Inode, end: number): void {
  * file grows over it.
  */
 export function zeroTail(fs: Filesystem, inode: Inode): void {
+  if (inode.hasFlag(InodeFlags.INLINE_DATA)) return;
   const { blockSize } = fs.superblock;
   const { sizeBytes } = inode;
   zeroWritten(fs, inode, sizeBytes, Math.ceil(sizeBytes / blockSize) * blockSize);
