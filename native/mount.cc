@@ -401,6 +401,17 @@ Napi::Value mountFromScript(const Napi::CallbackInfo& info) {
   return answer;
 }
 
+/** Has the kernel write what it holds back: pages that were changed through shared mappings. */
+int syncMount(const std::string& mountpoint) {
+  const Descriptor root(open(mountpoint.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return root.valid() && syncfs(root.get()) == 0 ? 0 : -errno;
+}
+
+Napi::Value syncMountFromScript(const Napi::CallbackInfo& info) {
+  const std::string mountpoint = info[0].As<Napi::String>();
+  return Napi::Number::New(info.Env(), syncMount(mountpoint));
+}
+
 int unmount(const std::string& mountpoint, bool byHelper) {
   if (descriptorOf(mountpoint) >= 0) return 0;
   if (!byHelper) return umount2(mountpoint.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0 ? 0 : -errno;
@@ -419,5 +430,6 @@ Napi::Value unmountFromScript(const Napi::CallbackInfo& info) {
 
 void registerMount(Napi::Env env, Napi::Object exports) {
   exports["mount"] = Napi::Function::New<mountFromScript>(env, "mount");
+  exports["syncMount"] = Napi::Function::New<syncMountFromScript>(env, "syncMount");
   exports["unmount"] = Napi::Function::New<unmountFromScript>(env, "unmount");
 }

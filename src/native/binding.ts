@@ -131,6 +131,11 @@ export interface Addon {
   closeDescriptor(fd: number): void;
 
   mount(request: MountRequest): MountResult;
+  /**
+   * Has the kernel send what it holds back of a mount: pages that were changed through shared mappings.
+   * The mount must be served by another thread meanwhile. @returns zero or a negative errno.
+   */
+  syncMount(mountpoint: string): number;
   /** Detaches the mount. @returns zero or a negative errno. */
   unmount(mountpoint: string, byHelper: boolean): number;
 

@@ -99,7 +99,10 @@ export class Server {
   /** Unmounts and lets the worker end. Before `start` has resolved, makes it fail. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    if (this.#live && this.#mount !== undefined) await this.#takeDown(this.#mount);
+    if (!this.#live || this.#mount === undefined) return;
+    const [mountpoint] = this.#dev === undefined ? [] : mountpointsOf(this.#dev);
+    if (mountpoint !== undefined && !this.#over) (await this.#addon()).syncMount(mountpoint);
+    if (this.#mount !== undefined) await this.#takeDown(this.#mount);
   }
 
   /** The counts as they are now. Waits for the next request where no path leads to the mount. */

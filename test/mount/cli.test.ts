@@ -445,7 +445,6 @@ os.execv(command, [command, "-f", image, f"/dev/fd/{fuse}", "-o", "ro"])`;
     });
 
     const OPTION_CASES: readonly [options: string, code: number, says: string][] = [
-      ["rw", 1, "only read-only mounts are available: add -o ro"],
       ["frobnicate,ro", 1, "unknown mount option: frobnicate"],
       ["ro,errors=explode", 1, "errors=explode: takes continue, remount-ro, panic"],
       ["ro,cache_size=3G", 1, "cache_size=3G: takes one block to 2G"],

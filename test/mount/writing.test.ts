@@ -141,6 +141,11 @@ describe.skipIf(skip)("a mount that is written to", () => {
 
   test.each([
     ["was synced", [], (path: string) => run("sync", [path])],
+    [
+      "was there when the root was synced",
+      [],
+      (path: string) => run("sync", [join(path, "../..")]),
+    ],
     ["is in a directory that was synced", [], (path: string) => run("sync", [join(path, "..")])],
     ["was made with sync", ["sync"], () => undefined],
     ["was made with dirsync", ["dirsync"], () => undefined],
@@ -149,13 +154,30 @@ describe.skipIf(skip)("a mount that is written to", () => {
     const scope = new Scope();
     const image = newImage(scope, "64M");
     const server = await ForegroundServer.start(scope, image, ["rw", ...options]);
-    writeFileSync(join(server.path, "before"), "contents");
-    secure(join(server.path, "before"));
+    mkdirSync(join(server.path, "folder"));
+    writeFileSync(join(server.path, "folder", "before"), "contents");
+    secure(join(server.path, "folder", "before"));
     await server.kill();
     const again = ourMount(scope, image, { write: true });
-    expect(readdirSync(again.path)).toContain("before");
+    expect(readdirSync(join(again.path, "folder"))).toEqual(["before"]);
     again.unmount();
     expect(e2fsck(image)).toBe("");
+    scope.close();
+  });
+
+  test("writes pages that were changed through a mapping before a signal ends it", async () => {
+    const scope = new Scope();
+    const image = newImage(scope, "64M");
+    const server = await ForegroundServer.start(scope, image, ["rw"]);
+    const script =
+      "import mmap, os, signal, sys\n" +
+      "fd = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR); os.ftruncate(fd, 8192)\n" +
+      "mmap.mmap(fd, 8192)[5000:5006] = b'mapped'; os.kill(int(sys.argv[2]), signal.SIGTERM)\n" +
+      "import time; time.sleep(2)";
+    run("python3", ["-c", script, join(server.path, "file"), `${server.pid}`]);
+    expect(await server.exited()).toBe(0);
+    const contents = readFileSync(join(kernelMount(scope, image).path, "file"), "latin1");
+    expect(contents.slice(5000, 5006)).toBe("mapped");
     scope.close();
   });
 

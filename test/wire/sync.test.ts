@@ -39,11 +39,12 @@ test.each([
   expect(asked).toEqual([12, false, 12, true]);
 });
 
-test("SYNCFS syncs everything", () => {
+test("SYNCFS, and FSYNCDIR of the root, sync everything", () => {
   let count = 0;
   const fs = writable({ syncFilesystem: () => (count += 1) });
   expect(answerTo(request(50, 1, u64(0)), fs)).toEqual(reply(0));
-  expect(count).toBe(1);
+  expect(answerTo(request(30, 1, zeros(16)), fs)).toEqual(reply(0));
+  expect(count).toBe(2);
 });
 
 test("a sync that fails says so, and is logged", () => {

@@ -5,6 +5,7 @@
  */
 import { Errno } from "../../base/errno.ts";
 import { FSYNC_FDATASYNC, FsyncIn, Opcode } from "../abi.ts";
+import { ROOT_NODE } from "../nodes.ts";
 import type { Reply } from "../reply.ts";
 import type { Request } from "../request.ts";
 import type { Context, Operation } from "./operation.ts";
@@ -23,6 +24,12 @@ function sync({ fs }: Context, request: Request, reply: Reply): number {
   return reply.finish();
 }
 
+function syncAll({ fs }: Context, reply: Reply): number {
+  if (fs.changes === undefined) return reply.error(Errno.ENOSYS);
+  fs.changes.syncFilesystem();
+  return reply.finish();
+}
+
 function describeSync(request: Request): string {
   const flags = request.u32(request.takeStruct(FsyncIn), FsyncIn.fsyncFlags);
   return (flags & FSYNC_FDATASYNC) !== 0 ? "data" : "all";
@@ -36,21 +43,23 @@ export const Fsync: Operation = {
   describe: describeSync,
 };
 
-/** Sent by fsync(2) of a directory. Changes no lookup counts. */
+/**
+ * Sent by fsync(2) of a directory. For the root it does what SYNCFS would, which most kernels do not
+ * send. Changes no lookup counts.
+ */
 export const Fsyncdir: Operation = {
   opcode: Opcode.FSYNCDIR,
   name: "FSYNCDIR",
-  serve: sync,
+  serve(context, request, reply) {
+    if (request.node === ROOT_NODE) return syncAll(context, reply);
+    return sync(context, request, reply);
+  },
   describe: describeSync,
 };
 
-/** Sent by syncfs(2) and sync(2), by kernels that trust the server not to block them. */
+/** Sent by syncfs(2) and sync(2) on mounts of type fuseblk, since Linux 6.18. */
 export const Syncfs: Operation = {
   opcode: Opcode.SYNCFS,
   name: "SYNCFS",
-  serve({ fs }, _request, reply) {
-    if (fs.changes === undefined) return reply.error(Errno.ENOSYS);
-    fs.changes.syncFilesystem();
-    return reply.finish();
-  },
+  serve: (context, _request, reply) => syncAll(context, reply),
 };
