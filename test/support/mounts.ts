@@ -90,7 +90,7 @@ export function ourMount(scope: Scope, image: string, options: MountOptions = {}
 }
 
 /** Waits until no server has `image` open. umount(8) is back before the last changes are written. */
-export function awaitServerOf(image: string): void {
+function awaitServerOf(image: string): void {
   run("flock", [image, "true"]);
 }
 
