@@ -11,6 +11,7 @@ import {
   type Filesystem,
   FsError,
   fallocate,
+  InodeFlags,
   IomapType,
   iomapForRead,
   iomapForWrite,
@@ -361,6 +362,24 @@ describe.skipIf(skip)(`maps of files in pieces, SEED=${seed}`, () => {
     }
     expect(errnoOf(() => fallocate(fs, FILE, PUNCH_HOLE | KEEP_SIZE, 0, 4096))).toBe(0);
     closeFilesystem(fs);
+  });
+
+  test("a file starts inline only when it has no blocks, and no zeros meet inline contents", () => {
+    const image = imageWithFiles(2, "16M", ["-b", "1024", "-O", "inline_data"]);
+    const fs = openWritableFilesystem(new MemoryDevice(image));
+    fallocate(fs, FILE, KEEP_SIZE, 20 * BLOCK, BLOCK);
+    writeFile(fs, fs.inode(FILE), 0, Uint8Array.of(1, 2, 3));
+    expect(fs.inode(FILE).hasFlag(InodeFlags.INLINE_DATA)).toBe(false);
+
+    const inode = fs.inode(OTHER);
+    writeFile(fs, inode, 0, new Uint8Array(2 * BLOCK).fill(5));
+    fs.writer.transactions.commit();
+    setSize(fs, OTHER, 10);
+    setSize(fs, OTHER, 0);
+    writeFile(fs, inode, 0, Uint8Array.of(...[99, 0, 0, 0]));
+    expect(inode.hasFlag(InodeFlags.INLINE_DATA)).toBe(true);
+    closeFilesystem(fs);
+    expect(complaintsAbout(image)).toBe("");
   });
 
   test("the first file above 2 GiB brings the feature large_file", () => {

@@ -45,10 +45,11 @@ export interface FileOperationBounds {
 export function anyFileOperation(bounds: FileOperationBounds): fc.Arbitrary<FileOperation> {
   const { blockSize, clusterBytes } = bounds;
   const file = fc.nat({ max: bounds.files - 1 });
-  const block = fc.nat({ max: bounds.blocks - 1 });
+  const block = fc.oneof(fc.constant(0), fc.nat({ max: bounds.blocks - 1 }));
   const within = fc.oneof(fc.constant(0), fc.nat({ max: blockSize - 1 }));
   const offset = fc.tuple(block, within).map(([whole, part]) => whole * blockSize + part);
   const length = fc.oneof(
+    fc.integer({ min: 1, max: 60 }),
     fc.integer({ min: 1, max: 3 * blockSize }),
     fc.integer({ min: 1, max: Math.ceil(bounds.blocks / 2) }).map((blocks) => blocks * blockSize),
   );
