@@ -231,6 +231,13 @@ int Channel::storeMapped() {
   return 0;
 }
 
+/** Sends FUSE_NOTIFY_INVAL_INODE. A negative offset leaves the pages of the node alone. */
+void Channel::forgetAttributes(double node) {
+  if (!isOffset(node)) return;
+  const fuse_notify_inval_inode_out what{static_cast<uint64_t>(node), -1, 0};
+  sendReply(options_.fuseFd, 0, FUSE_NOTIFY_INVAL_INODE, &what, sizeof what);
+}
+
 /**
  * Carries out the WRITE in hand as far as TypeScript has mapped it, all of it when nothing prevents.
  *

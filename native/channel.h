@@ -75,6 +75,7 @@ class Channel {
   void invalidate(double node, double offset, double end);
   void drain() { mover_.awaitWrites(); }
   int storeMapped();
+  void forgetAttributes(double node);
   uint32_t takeWritten();
   /** From any thread. */
   void interrupt();

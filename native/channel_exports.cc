@@ -118,6 +118,16 @@ napi_value storeMapped(napi_env env, napi_callback_info info) {
   return result;
 }
 
+napi_value forgetAttributes(napi_env env, napi_callback_info info) {
+  napi_value argument;
+  double node = -1;
+  Channel* channel = receiver(env, info, 1, &argument);
+  if (channel == nullptr) return nullptr;
+  napi_get_value_double(env, argument, &node);
+  channel->forgetAttributes(node);
+  return nullptr;
+}
+
 napi_value takeWritten(napi_env env, napi_callback_info info) {
   Channel* channel = receiver(env, info, 0, nullptr);
   napi_value result;
@@ -240,6 +250,8 @@ void registerChannel(napi_env env, napi_value exports) {
       {"loadData", nullptr, loadData, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"drain", nullptr, drain, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"storeMapped", nullptr, storeMapped, nullptr, nullptr, nullptr, napi_default, nullptr},
+      {"forgetAttributes", nullptr, forgetAttributes, nullptr, nullptr, nullptr, napi_default,
+       nullptr},
       {"takeWritten", nullptr, takeWritten, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"closedBy", nullptr, closedBy, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"close", nullptr, closeChannel, nullptr, nullptr, nullptr, napi_default, nullptr},

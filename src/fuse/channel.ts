@@ -85,6 +85,12 @@ export interface Channel {
    */
   storeMapped(): number;
 
+  /**
+   * Has the kernel ask for the attributes and ACLs of node `nodeId` when it needs them next: the
+   * request in hand changes some that its opcode does not make the kernel doubt.
+   */
+  forgetAttributes(nodeId: number): void;
+
   /** Moves nodes that were written to, and when, into `written`. @returns how many it took. */
   takeWritten(): number;
 }

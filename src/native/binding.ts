@@ -90,6 +90,7 @@ export interface NativeChannel {
   invalidate(nodeId: number, offset: number, end: number): void;
   loadData(): void;
   storeMapped(): number;
+  forgetAttributes(nodeId: number): void;
   takeWritten(): number;
   /** Waits until no WRITE is under way: all that were answered are on the device, or failed. */
   drain(): void;

@@ -80,6 +80,7 @@ function reportOnDemand(channel: NativeChannel): Channel {
     map: (nodeId, sizeBytes, count, access) => channel.map(nodeId, sizeBytes, count, access),
     loadData: () => channel.loadData(),
     storeMapped: () => channel.storeMapped(),
+    forgetAttributes: (nodeId) => channel.forgetAttributes(nodeId),
     takeWritten: () => channel.takeWritten(),
   };
 }

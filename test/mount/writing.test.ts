@@ -26,6 +26,7 @@ const SCENARIOS = [
   "direct",
   "names",
   "times",
+  "handles",
 ];
 
 function newImage(scope: Scope, size: string, ...args: readonly string[]): string {

@@ -23,7 +23,8 @@ AT_SYMLINK_FOLLOW = 0x400
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 0x10
 NOREPLACE, EXCHANGE, WHITEOUT = 1, 2, 4
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS = 0x80086601, 0x40086602
-IMMUTABLE, APPEND = 0x10, 0x20
+IMMUTABLE, APPEND, NODUMP = 0x10, 0x20, 0x40
+STATX_MODE, STATX_MODE_OFFSET = 2, 28
 STRANGER = 54321
 
 
@@ -44,7 +45,11 @@ def create(name, flags=os.O_RDWR, mode=0o644):
 
 
 def mode(name):
-    return oct(os.stat(name).st_mode)
+    """The mode, asked for by itself: who asks for more may refresh what the kernel remembers of it."""
+    answer = (ctypes.c_uint16 * 128)()
+    if libc.statx(AT_FDCWD, name.encode(), 0, STATX_MODE, answer) < 0:
+        raise OSError(ctypes.get_errno(), "statx", name)
+    return oct(answer[STATX_MODE_OFFSET // 2])
 
 
 def open_modes():
@@ -98,7 +103,7 @@ def without_name():
 def set_flags(name, flags):
     fd = os.open(name, os.O_RDONLY)
     (before,) = struct.unpack("i", fcntl.ioctl(fd, FS_IOC_GETFLAGS, b"\0" * 4))
-    fcntl.ioctl(fd, FS_IOC_SETFLAGS, struct.pack("i", before & ~(IMMUTABLE | APPEND) | flags))
+    fcntl.ioctl(fd, FS_IOC_SETFLAGS, struct.pack("i", before & ~(IMMUTABLE | APPEND | NODUMP) | flags))
     os.close(fd)
 
 
@@ -143,6 +148,7 @@ def privileges():
     answers = []
     actions = {
         "write": lambda name: os.write(os.open(name, os.O_WRONLY), b"x"),
+        "write directly": lambda name: os.write(os.open(name, os.O_WRONLY | os.O_DIRECT), mmap.mmap(-1, 4096)),
         "truncate": lambda name: os.truncate(name, 1),
         "open to truncate": lambda name: os.close(os.open(name, os.O_WRONLY | os.O_TRUNC)),
         "fallocate": lambda name: call(libc.fallocate(os.open(name, os.O_WRONLY), 0, 0, 100)),
@@ -282,12 +288,45 @@ def times():
     os.pwrite(fd, b"in place", 0)
     os.pwrite(fd, b"once more", 0)
     answers.append(os.fstat(fd).st_mtime_ns > stamp)
+    stamp = os.fstat(fd).st_ctime_ns
+    set_flags("timed", NODUMP)
+    answers.append(os.fstat(fd).st_ctime_ns > stamp)
+    return answers
+
+
+def handles():
+    """A handle is good for as long as there is a name, or somebody has the file open."""
+    answers = []
+    root = os.open(".", os.O_RDONLY)
+
+    def reopen(handle):
+        fd = libc.open_by_handle_at(root, handle, os.O_RDONLY)
+        if fd < 0:
+            return call(fd)
+        contents = os.read(fd, 100).decode()
+        os.close(fd)
+        return contents
+
+    for name in ("closed", "open"):
+        fd = create(name)
+        os.write(fd, name.encode())
+        handle = struct.pack("Ii128x", 128, 0)
+        mount = ctypes.c_int()
+        answers.append(libc.name_to_handle_at(AT_FDCWD, name.encode(), handle, ctypes.byref(mount), 0))
+        answers.append(reopen(handle))
+        os.link(name, "elsewhere")
+        os.unlink(name)
+        answers.append(reopen(handle))
+        if name == "closed":
+            os.close(fd)
+        os.unlink("elsewhere")
+        answers.append(reopen(handle))
     return answers
 
 
 SCENARIOS = {
     scenario.__name__: scenario
-    for scenario in (open_modes, without_name, open_descriptors, privileges, ranges, mapped, direct, names, times)
+    for scenario in (open_modes, without_name, open_descriptors, privileges, ranges, mapped, direct, names, times, handles)
 }
 
 if __name__ == "__main__":

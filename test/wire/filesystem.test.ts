@@ -6,6 +6,7 @@ import {
   answerTo,
   ascii,
   type Bytes,
+  exchange,
   filesystem,
   inode,
   name,
@@ -191,6 +192,13 @@ test("IOCTL FS_IOC_FSSETXATTR sets flags and project", () => {
   ];
   expect(answerTo(change(OWNER, 0x401c_5820, fsxattr), changing)).toEqual(reply(0, ...ioctlOut));
   expect(asked.splice(0)).toEqual(["project", 12, 42, 0x8]);
+});
+
+test("IOCTL that changes a file has the kernel ask for its attributes again", () => {
+  const calls = [change(OWNER, 0x4008_6602, u32(0x10)), change(OWNER, 0x4008_7602, u64(7))];
+  const quiet = change(ROOT, 0x4100_9432, [...name("new"), ...zeros(252)]);
+  expect(exchange([...calls, quiet], changing).channel.forgotten).toEqual([12, 12]);
+  asked.length = 0;
 });
 
 test("IOCTL FITRIM answers how much was trimmed", () => {

@@ -56,6 +56,11 @@ test('LOOKUP of "." answers with the node itself', () => {
   expect(answerTo(request(1, 12, name(".")), fs)).toEqual(reply(0, entry()));
 });
 
+test('LOOKUP of "." is ESTALE when the file has lost its last name', () => {
+  const unlinked = filesystem({ inode: () => inode({ linkCount: 0 }) });
+  expect(answerTo(request(1, 12, name(".")), unlinked)).toEqual(reply(-116));
+});
+
 test('LOOKUP of ".." answers with the parent, here the root, whose generation is 0', () => {
   expect(answerTo(request(1, 12, name("..")), fs)).toEqual(reply(0, entry(1, attr({ ino: 2 }), 0)));
 });

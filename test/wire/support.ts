@@ -98,6 +98,8 @@ export class FakeChannel implements Channel {
   readonly answers: Answer[] = [];
   readonly maps: MapCall[] = [];
   readonly timeouts: number[] = [];
+  /** Nodes whose attributes the kernel was told to ask for again. */
+  readonly forgotten: number[] = [];
   dataLoads = 0;
   storeResult = 0;
   readonly #written: (readonly number[])[] = [];
@@ -146,6 +148,10 @@ export class FakeChannel implements Channel {
   storeMapped(): number {
     this.maps.push({ node: 0, sizeBytes: 0, access: 0, mappings: [] });
     return this.storeResult;
+  }
+
+  forgetAttributes(node: number): void {
+    this.forgotten.push(node);
   }
 
   /** The shim wrote to `nodes` by itself. */

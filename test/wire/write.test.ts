@@ -201,8 +201,10 @@ test.each([
   const plain = exchange([write(0, "x")], fs);
   expect(cleared).toEqual([]);
   expect(plain.channel.maps.map(({ access }) => access)).toEqual([WriteAccess.ASK_TO_CLEAR]);
-  exchange([write(0, "x", KILL_SUIDGID)], fs);
+  expect(plain.channel.forgotten).toEqual([]);
+  const clearing = exchange([write(0, "x", KILL_SUIDGID)], fs);
   expect(cleared).toEqual([12, { killSetid: true }]);
+  expect(clearing.channel.forgotten).toEqual([12]);
 });
 
 test("WRITE takes nothing away where there is nothing", () => {

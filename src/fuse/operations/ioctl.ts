@@ -129,6 +129,12 @@ function refuseStrangers(request: Request, inode: Inode): void {
   if (request.u32(0, InHeader.uid) !== inode.uid) refuseOthers(request);
 }
 
+/** Tells of new flags and a new time of change: after an IOCTL the kernel does not expect either. */
+function tellChanged(context: Context, request: Request): void {
+  keepInStep(context, request.node, context.fs.inode(request.inode));
+  context.channel.forgetAttributes(request.node);
+}
+
 /** Makes the change `command`. Whoever may set flags and projects the kernel has checked. */
 function change(context: Context, command: number, request: Request, reply: Reply): void {
   const { fs } = context;
@@ -137,7 +143,7 @@ function change(context: Context, command: number, request: Request, reply: Repl
     case Change.FS_IOC_SETFLAGS:
     case Change.FS_IOC32_SETFLAGS:
       changes.setFlags(request.inode, request.u32(request.takeStruct(Int), Int.value));
-      keepInStep(context, request.node, fs.inode(request.inode));
+      tellChanged(context, request);
       return;
     case Change.FS_IOC_SETVERSION:
     case Change.FS_IOC32_SETVERSION:
@@ -145,12 +151,13 @@ function change(context: Context, command: number, request: Request, reply: Repl
     case Change.EXT4_IOC32_SETVERSION:
       refuseStrangers(request, fs.inode(request.inode));
       changes.setGeneration(request.inode, request.u32(request.takeStruct(Int), Int.value));
+      tellChanged(context, request);
       return;
     case Change.FS_IOC_FSSETXATTR: {
       const at = request.takeStruct(Fsxattr);
       const xflagsWanted = request.u32(at, Fsxattr.xflags);
       changes.setProject(request.inode, request.u32(at, Fsxattr.projid), xflagsWanted);
-      keepInStep(context, request.node, fs.inode(request.inode));
+      tellChanged(context, request);
       return;
     }
     case Change.FS_IOC_SETFSLABEL: {

@@ -1,5 +1,7 @@
 /** The operations that give the kernel nodes, and take them back: LOOKUP, FORGET, BATCH_FORGET. */
+import { Errno } from "../../base/errno.ts";
 import type { InodeNumber } from "../../base/numbers.ts";
+import { FsError } from "../../ext4/index.ts";
 import { BatchForgetIn, ForgetIn, ForgetOne, Opcode } from "../abi.ts";
 import { NO_REPLY } from "../channel.ts";
 import type { ServedFilesystem } from "../served.ts";
@@ -8,8 +10,19 @@ import type { Operation } from "./operation.ts";
 
 const DOT = 0x2e;
 
+/**
+ * Turns a file handle back into an inode. The kernel does not ask for one that somebody has open.
+ *
+ * @throws FsError ESTALE when it has lost its last name, and is gone or about to be.
+ */
+function reopen(fs: ServedFilesystem, number: InodeNumber): InodeNumber {
+  const { linkCount } = fs.inode(number);
+  if (linkCount === 0) throw new FsError(Errno.ESTALE, `inode ${number} has no name any more`);
+  return number;
+}
+
 function find(fs: ServedFilesystem, from: InodeNumber, name: Uint8Array): InodeNumber | 0 {
-  if (name.length === 1 && name[0] === DOT) return from;
+  if (name.length === 1 && name[0] === DOT) return reopen(fs, from);
   if (name.length === 2 && name[0] === DOT && name[1] === DOT) return fs.parentOf(from);
   return fs.lookup(from, name);
 }

@@ -19,7 +19,7 @@ import {
 } from "../abi.ts";
 import { isDirectory, isRegular } from "../attributes.ts";
 import { SERVE_BY_SHIM } from "../channel.ts";
-import { inodeOf } from "../nodes.ts";
+import { inodeOf, nodeOf } from "../nodes.ts";
 import type { Reply } from "../reply.ts";
 import type { Request } from "../request.ts";
 import type { ServedChanges } from "../served-changes.ts";
@@ -45,8 +45,11 @@ function refuseFixed(inode: Inode, appends: boolean): void {
 }
 
 /** Takes set-id bits and capabilities away from `inode`, if it has any. */
-function takePrivileges({ fs }: Context, changes: ServedChanges, inode: Inode): void {
-  if (hasPrivileges(fs, inode)) changes.setAttributes(inode.number, { killSetid: true });
+function takePrivileges({ fs, channel }: Context, changes: ServedChanges, inode: Inode): void {
+  if (!hasPrivileges(fs, inode)) return;
+  changes.setAttributes(inode.number, { killSetid: true });
+  // What the kernel asks again after a WRITE does not include the mode.
+  channel.forgetAttributes(nodeOf(inode.number));
 }
 
 /** As a WRITE by the caller would, for requests that do not say what the kernel wants. */

@@ -26,6 +26,8 @@ const UNWRITTEN = 3;
 const DEVICE_BYTES = 1 << 20;
 const BODY_BYTES_MAX = 256 * 1024;
 const NODE = 7;
+/** A notification has its code where a reply has its error. @see fuse_kernel.h 7.45, fuse_notify_code */
+const INVAL_INODE = 2;
 
 type Mapping = readonly [
   offset: number,
@@ -425,5 +427,15 @@ describe("map()", () => {
     expect([1, 2, 3, 4].map((node) => knows(node, 0))).toEqual([false, false, false, false]);
     expect(knows(5, 260 * perCall - 1)).toBe(true);
     expect(knows(5, 0)).toBe(false);
+  });
+});
+
+describe("forgetAttributes()", () => {
+  test("names the node, and spares its pages", () => {
+    const channel = openChannel();
+    channel.forgetAttributes(NODE);
+    const { unique, error, data } = kernel.receive();
+    expect([unique, error]).toEqual([0, INVAL_INODE]);
+    expect([...new BigInt64Array(data.buffer)]).toEqual([BigInt(NODE), -1n, 0n]);
   });
 });
