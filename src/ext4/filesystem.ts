@@ -11,6 +11,7 @@ import type { BlockDevice } from "../base/block-device.ts";
 import { Errno } from "../base/errno.ts";
 import type { FsBlock, InodeNumber } from "../base/numbers.ts";
 import { BlockGroups } from "./alloc/groups.ts";
+import { SystemZone } from "./alloc/system-zone.ts";
 import { Arena } from "./cache/arena.ts";
 import { BlockCache, readDevice } from "./cache/block-cache.ts";
 import { InodeCache } from "./cache/inode-cache.ts";
@@ -98,6 +99,7 @@ export class Filesystem {
   readonly overlay: ReplayedDevice | undefined;
   /** What fast commits changed after the last full commit. */
   recovered: FastCommitChanges | undefined;
+  #systemZone: SystemZone | undefined;
   readonly #inodes = new InodeCache((number) => this.#load(number));
   readonly #inodeArena: Arena;
   readonly #options: OpenOptions;
@@ -134,14 +136,17 @@ export class Filesystem {
   /**
    * The inode `number`, from memory or from its table.
    *
-   * @throws FsError ESTALE when it is not in use.
+   * @throws FsError ESTALE when it is not in use: nothing links to it, and it is no orphan.
    * @throws CorruptionError when it is none that a directory may name, or is damaged.
    */
   inode(number: InodeNumber): Inode {
-    if (number !== ROOT_INODE && number < this.superblock.firstInode) {
+    if (this.superblock.isOwnInode(number)) {
       throw new CorruptionError("inode-number", { inode: number }, "reserved for the filesystem");
     }
     const inode = this.#inodes.get(number);
+    if (inode.linkCount === 0 && this.#writer?.orphans.has(number) !== true) {
+      throw new FsError(Errno.ESTALE, `inode ${number} is not in use`);
+    }
     if (inode.hasFlag(InodeFlags.EA_INODE)) {
       throw new CorruptionError("inode-number", { inode: number }, "holds an xattr, is no file");
     }
@@ -174,6 +179,31 @@ export class Filesystem {
   /** The cached inodes; for the journal. */
   get inodes(): InodeCache {
     return this.#inodes;
+  }
+
+  /**
+   * Finds out which blocks no file may have, for `verifyOwner`: to be called before anything is
+   * written.
+   *
+   * @throws CorruptionError when a group descriptor or the journal's map cannot be trusted.
+   */
+  protectSystemBlocks(): SystemZone {
+    this.groups.keepAll();
+    this.#systemZone ??= new SystemZone(this);
+    return this.#systemZone;
+  }
+
+  /**
+   * Verifies that the `count` blocks from `start` on can be those of `inode`, whose map says so.
+   * While all is only read, nothing is lost by believing it.
+   *
+   * @throws CorruptionError `block-system`.
+   */
+  verifyOwner(inode: InodeNumber, start: FsBlock, count: number): void {
+    if (this.#systemZone?.overlaps(start, count) !== true) return;
+    if (inode === this.superblock.journalInode) return;
+    const found = `${count} blocks, not all of them a file's`;
+    throw new CorruptionError("block-system", { inode, block: start }, found);
   }
 
   /** Memory for a new inode, zeroed. */

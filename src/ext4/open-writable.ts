@@ -9,6 +9,7 @@
 import type { WritableDevice } from "../base/block-device.ts";
 import { Errno } from "../base/errno.ts";
 import { le16, setLe16, setLe32 } from "../base/layout.ts";
+import type { InodeNumber } from "../base/numbers.ts";
 import { Allocator } from "./alloc/allocator.ts";
 import { storeCounts } from "./alloc/free-counts.ts";
 import { discardClusters } from "./alloc/trim.ts";
@@ -19,7 +20,7 @@ import {
   keepErrorFields,
   reportCorruption,
 } from "./error-policy.ts";
-import { type CorruptionError, FsError, UnsupportedError } from "./errors.ts";
+import { CorruptionError, FsError, UnsupportedError } from "./errors.ts";
 import { Filesystem, type OpenOptions } from "./filesystem.ts";
 import { Incompat, ROCOMPAT_SUPPORTED, RoCompat, roCompatNames } from "./format/features.ts";
 import type { Timestamp } from "./format/inode.ts";
@@ -140,6 +141,7 @@ function allowChanges(
   protection: MountProtection | undefined,
 ): void {
   const { now, random } = options;
+  const systemZone = fs.protectSystemBlocks();
   const inPlace = new InPlaceTarget(device, fs.blocks, fs.superblock.blockSize);
   const transactions = new Transactions({
     blocks: fs.blocks,
@@ -172,7 +174,7 @@ function allowChanges(
     orphans: new Orphans(fs, journal !== undefined),
     errors,
     protection,
-    allocator: new Allocator(fs, {
+    allocator: new Allocator(fs, systemZone, {
       onDamage: (error) => {
         options.onDamage?.(error);
         transactions.whenIdle(() => errors.report(error));
@@ -200,11 +202,21 @@ export function closeFilesystem(fs: Filesystem): void {
   const { orphans, transactions, protection } = fs.writer;
   try {
     if (transactions.isAborted) return;
-    for (const number of orphans.numbers()) release(fs, number);
-    settleFilesystem(fs);
+    for (const number of orphans.numbers()) releaseDamaged(fs, number);
+    if (!transactions.isAborted) settleFilesystem(fs);
   } finally {
     fs.setWriter(undefined);
     protection?.release();
+  }
+}
+
+/** As `release`, but what cannot be freed because it is damaged is reported and left to e2fsck. */
+function releaseDamaged(fs: Filesystem, number: InodeNumber): void {
+  try {
+    if (!fs.writer.transactions.isAborted) release(fs, number);
+  } catch (error) {
+    if (!(error instanceof CorruptionError)) throw error;
+    reportCorruption(fs, error);
   }
 }
 

@@ -8,25 +8,11 @@
  * Prints one line of JSON (`Report`); anything else that is thrown ends it with the seed of the
  * round, which replays it as `--seed=THAT --rounds=1`.
  */
-import type { InodeNumber } from "../../src/base/numbers.ts";
 import { MemoryDevice } from "../../src/device/memory-device.ts";
-import {
-  type Filesystem,
-  FsError,
-  getXattr,
-  listXattrs,
-  lookup,
-  openFilesystem,
-  ROOT_INODE,
-  readDirectory,
-  readFile,
-  readLink,
-  seekData,
-  seekHole,
-  statFilesystem,
-} from "../../src/ext4/index.ts";
+import { openFilesystem } from "../../src/ext4/index.ts";
 import { image, imageNames } from "../support/images.ts";
 import { type Random, randomFrom } from "../support/random.ts";
+import { attempt, readEverything, refusals } from "./read-everything.ts";
 
 export interface Report {
   readonly rounds: number;
@@ -40,26 +26,11 @@ export interface Report {
 
 const ROUNDS_PER_COLLECTION = 4;
 const CHANGES_MAX = 12;
-const READ_MAX = 1 << 18;
-const INODES_MAX = 2000;
 /** Metadata sits in front, so that is where most changes go. */
 const FRONT_SHARE = 0.6;
 const FRONT_BYTES = 96 * 1024;
 /** Values that are likely to cross a limit. */
 const EDGES = [0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff];
-
-let refused = 0;
-
-/** Calls `act`, which may refuse. */
-function attempt<T>(act: () => T): T | undefined {
-  try {
-    return act();
-  } catch (error) {
-    if (!(error instanceof FsError)) throw error;
-    refused += 1;
-    return undefined;
-  }
-}
 
 function damage(bytes: Uint8Array, random: Random): void {
   const view = new DataView(bytes.buffer);
@@ -73,58 +44,6 @@ function damage(bytes: Uint8Array, random: Random): void {
     else if (kind === 2) view.setUint16(at & ~1, edge & 0xffff, true);
     else bytes.copyWithin(at, random.below(bytes.length - 64), random.below(64) + 1 + at);
   }
-}
-
-/** Asks everything there is to ask of every inode that can be reached. */
-function readEverything(fs: Filesystem): void {
-  const seen = new Set<number>();
-  const left: InodeNumber[] = [ROOT_INODE];
-  const buffer = new Uint8Array(READ_MAX);
-  attempt(() => statFilesystem(fs, { minixdf: false }));
-  for (let number = left.pop(); number !== undefined; number = left.pop()) {
-    if (seen.has(number) || seen.size >= INODES_MAX) continue;
-    seen.add(number);
-    const at = number;
-    const inode = attempt(() => fs.inode(at));
-    if (inode === undefined) continue;
-    const names = attempt(() => listXattrs(fs, at));
-    for (const name of split(names)) attempt(() => getXattr(fs, at, name));
-    if (inode.isSymlink) attempt(() => readLink(fs, at));
-    if (inode.isDirectory) left.push(...children(fs, at));
-    if (!inode.isRegular) continue;
-    attempt(() => readFile(fs, inode, 0, buffer));
-    attempt(() => readFile(fs, inode, Math.max(0, inode.sizeBytes - 1000), buffer));
-    attempt(() => seekData(fs, inode, 0));
-    attempt(() => seekHole(fs, inode, 0));
-  }
-}
-
-function children(fs: Filesystem, directory: InodeNumber): InodeNumber[] {
-  const found: InodeNumber[] = [];
-  const names: Uint8Array[] = [];
-  let [hi, lo] = [0, 0];
-  attempt(() =>
-    readDirectory(fs, directory, 0, 0, (name, inode, _type, nextHi, nextLo) => {
-      if (nextHi < hi || (nextHi === hi && nextLo < lo)) throw new Error("a position went back");
-      [hi, lo] = [nextHi, nextLo];
-      names.push(name.slice());
-      found.push(inode);
-      return found.length < INODES_MAX;
-    }),
-  );
-  for (const name of names) attempt(() => lookup(fs, directory, name));
-  attempt(() => lookup(fs, directory, Uint8Array.of(0x7a, 0x7a, 0x7a)));
-  return found;
-}
-
-function split(names: Uint8Array | undefined): Uint8Array[] {
-  const parts: Uint8Array[] = [];
-  for (let at = 0; names !== undefined && at < names.length; ) {
-    const end = names.indexOf(0, at);
-    parts.push(names.subarray(at, end));
-    at = end + 1;
-  }
-  return parts;
 }
 
 function round(seed: number, names: readonly string[]): boolean {
@@ -160,5 +79,11 @@ for (let index = 0; index < rounds; index++) {
   slowestMs = Math.max(slowestMs, performance.now() - start);
 }
 const peakMiB = Math.round(process.resourceUsage().maxRSS / 1024);
-const report: Report = { rounds, opened, refused, peakMiB, slowestMs: Math.round(slowestMs) };
+const report: Report = {
+  rounds,
+  opened,
+  refused: refusals(),
+  peakMiB,
+  slowestMs: Math.round(slowestMs),
+};
 process.stdout.write(`${JSON.stringify(report)}\n`);

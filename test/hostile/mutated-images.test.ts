@@ -3,29 +3,42 @@ import { spawnSync } from "node:child_process";
 import { expect, test } from "vitest";
 import { seedOfRun } from "../support/random.ts";
 import type { Report } from "./mutate.ts";
+import type { WriteReport } from "./write.ts";
 
-const ROUNDS = 4000;
+const READ_ROUNDS = 4000;
+const WRITE_ROUNDS = 250;
 const TIME_LIMIT_MS = 240_000;
 /** Node itself, all golden images in memory, and a block cache of 1 MiB. */
 const PEAK_MIB_MAX = 400;
+/** One call, on a machine that may have a lot to do. */
+const CALL_MS_MAX = 10_000;
 
-test("reading damaged images ends, in bounded memory, with FsErrors only", () => {
+/** Runs `script` of this folder, and takes its report. */
+function reportOf<T>(script: string, rounds: number): T {
   const seed = seedOfRun();
-  const script = new URL("./mutate.ts", import.meta.url).pathname;
+  const path = new URL(script, import.meta.url).pathname;
   const child = spawnSync(
     "npx",
-    ["tsx", "--expose-gc", script, `--seed=${seed}`, `--rounds=${ROUNDS}`],
-    {
-      encoding: "utf8",
-      timeout: TIME_LIMIT_MS,
-      killSignal: "SIGKILL",
-    },
+    ["tsx", "--expose-gc", path, `--seed=${seed}`, `--rounds=${rounds}`],
+    { encoding: "utf8", timeout: TIME_LIMIT_MS, killSignal: "SIGKILL" },
   );
   console.log(`SEED=${seed} npm run test:hostile  →  ${child.stdout.trim()}`);
   expect(child.signal, `seed ${seed}: still running after ${TIME_LIMIT_MS} ms`).toBeNull();
   expect(child.status, child.stderr).toBe(0);
-  const report = JSON.parse(child.stdout) as Report;
-  expect(report.opened).toBeGreaterThan(ROUNDS / 4);
-  expect(report.refused).toBeGreaterThan(ROUNDS / 4);
+  return JSON.parse(child.stdout) as T;
+}
+
+test("reading damaged images ends, in bounded memory, with FsErrors only", () => {
+  const report = reportOf<Report>("./mutate.ts", READ_ROUNDS);
+  expect(report.opened).toBeGreaterThan(READ_ROUNDS / 4);
+  expect(report.refused).toBeGreaterThan(READ_ROUNDS / 4);
   expect(report.peakMiB).toBeLessThan(PEAK_MIB_MAX);
+});
+
+test("writing to damaged images ends so too, and changes no metadata but by its own rules", () => {
+  const report = reportOf<WriteReport>("./write.ts", WRITE_ROUNDS);
+  expect(report.opened).toBeGreaterThan(WRITE_ROUNDS / 4);
+  expect(report.refused).toBeGreaterThan(WRITE_ROUNDS / 4);
+  expect(report.peakMiB).toBeLessThan(PEAK_MIB_MAX);
+  expect(report.slowestMs, report.slowest).toBeLessThan(CALL_MS_MAX);
 });

@@ -12,7 +12,7 @@ import { loadBlockBitmap, loadInodeBitmap } from "./bitmaps.ts";
 import { setBits } from "./bits.ts";
 import { BusyMap } from "./busy-map.ts";
 import { FreeMaps, type Run } from "./free-maps.ts";
-import { SystemZone } from "./system-zone.ts";
+import type { SystemZone } from "./system-zone.ts";
 import { Windows } from "./windows.ts";
 
 export interface AllocatorOptions {
@@ -28,11 +28,9 @@ export class Allocator {
   readonly windows: Windows;
   readonly system: SystemZone;
 
-  /** @throws CorruptionError when a group descriptor cannot be trusted. */
-  constructor(fs: Filesystem, { onDamage, onFreeClusters }: AllocatorOptions) {
+  constructor(fs: Filesystem, system: SystemZone, { onDamage, onFreeClusters }: AllocatorOptions) {
     const { superblock, groups } = fs;
-    groups.keepAll();
-    this.system = new SystemZone(fs);
+    this.system = system;
     this.clusters = new FreeMaps({
       groupCount: superblock.groupCount,
       perGroup: superblock.clustersPerGroup,
@@ -87,5 +85,10 @@ export class Allocator {
 function loadInodes(fs: Filesystem, group: GroupIndex): BusyMap {
   const bitmap = loadInodeBitmap(fs, group);
   if (group === 0) setBits(bitmap, 0, fs.superblock.firstInode - 1);
-  return new BusyMap(bitmap, fs.superblock.inodesPerGroup);
+  const map = new BusyMap(bitmap, fs.superblock.inodesPerGroup);
+  const { freeInodes } = fs.groups.descriptor(group);
+  const found = map.countFree();
+  if (found === freeInodes) return map;
+  const what = `${found} inodes are free, the descriptor says ${freeInodes}`;
+  throw new CorruptionError("bitmap-count", { group }, what);
 }

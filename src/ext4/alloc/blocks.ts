@@ -111,11 +111,13 @@ export function freeBlocks(
   if (start < firstDataBlock || start + count > blockCount) {
     throw new CorruptionError("block-range", { block: start }, `${count} blocks to be freed`);
   }
-  if (fs.writer.allocator.system.overlaps(start, count)) {
+  const first = Math.floor((start - firstDataBlock) / clusterBlocks);
+  const end = Math.ceil((start + count - firstDataBlock) / clusterBlocks);
+  const whole = (end - first) * clusterBlocks;
+  if (fs.writer.allocator.system.overlaps(blockOf(fs, first), whole)) {
     throw new CorruptionError("block-system", { block: start }, `${count} blocks to be freed`);
   }
-  const end = Math.ceil((start + count - firstDataBlock) / clusterBlocks);
-  for (let from = Math.floor((start - firstDataBlock) / clusterBlocks); from < end; ) {
+  for (let from = first; from < end; ) {
     const groupEnd = from - (from % clustersPerGroup) + clustersPerGroup;
     const to = Math.min(end, groupEnd);
     freeClusters(fs, tx, { start: from, count: to - from });

@@ -115,7 +115,7 @@ export function freeInode(fs: Filesystem, tx: Tx, inode: Inode): void {
   const bit = index % inodesPerGroup;
   const bitmap = changeInodeBitmap(fs, tx, group, (descriptor) => {
     descriptor.freeInodes++;
-    if (inode.isDirectory) descriptor.usedDirectories--;
+    if (inode.isDirectory && descriptor.usedDirectories > 0) descriptor.usedDirectories--;
   });
   if (!areSet(bitmap, bit, 1)) {
     throw new CorruptionError("bitmap-free", { group, inode: inode.number }, "to be freed");

@@ -1,10 +1,11 @@
 /**
  * The blocks that hold the filesystem's own structures: superblock copies, descriptors, bitmaps,
- * inode tables, the journal. No file may have one of them, whatever a bitmap says.
+ * inode tables, the journal. No file may have one of them, whatever a bitmap or its map says.
  *
  * @see fs/ext4/block_validity.c
  */
 import type { FileBlock, FsBlock, GroupIndex } from "../../base/numbers.ts";
+import { CorruptionError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
 import { findRun } from "../map/iomap.ts";
 import { HOLE, newRun } from "../map/run.ts";
@@ -12,21 +13,38 @@ import { inodeTableBlocks, superblockAndDescriptors } from "./groups.ts";
 
 export class SystemZone {
   /** Ascending, without overlap: where each range starts, and the block behind it. */
-  readonly #starts: number[] = [];
-  readonly #ends: number[] = [];
+  #starts: number[] = [];
+  #ends: number[] = [];
 
+  /**
+   * @throws CorruptionError `journal-block` when the journal lies where something else does, or has
+   *   a block twice; what its map and the group descriptors throw.
+   */
   constructor(fs: Filesystem) {
-    const ranges = [...systemRanges(fs), ...journalRanges(fs)];
+    const own = systemRanges(fs);
+    const journal = journalRanges(fs);
+    this.#take(own);
+    for (const [start, end] of journal) {
+      if (this.overlaps(start as FsBlock, end - start)) throw notTheJournals(fs, start);
+    }
+    this.#take([...own, ...journal]);
+  }
+
+  #take(ranges: Range[]): void {
+    const starts: number[] = [];
+    const ends: number[] = [];
     for (const [start, end] of ranges.sort((a, b) => a[0] - b[0])) {
-      const last = this.#ends.length - 1;
-      const lastEnd = this.#ends[last] ?? -1;
+      const last = ends.length - 1;
+      const lastEnd = ends[last] ?? -1;
       if (start <= lastEnd) {
-        this.#ends[last] = Math.max(lastEnd, end);
+        ends[last] = Math.max(lastEnd, end);
       } else {
-        this.#starts.push(start);
-        this.#ends.push(end);
+        starts.push(start);
+        ends.push(end);
       }
     }
+    this.#starts = starts;
+    this.#ends = ends;
   }
 
   /** Whether any of the `count` blocks from `start` on is one of them. */
@@ -84,5 +102,14 @@ function journalRanges(fs: Filesystem): Range[] {
     findRun(fs, inode, block as FileBlock, run);
     if (run.fsBlock !== HOLE) ranges.push([run.fsBlock, run.fsBlock + run.count]);
   }
+  ranges.sort((a, b) => a[0] - b[0]);
+  ranges.forEach(([start], index) => {
+    if (index > 0 && start < (ranges[index - 1] as Range)[1]) throw notTheJournals(fs, start);
+  });
   return ranges;
+}
+
+function notTheJournals({ superblock }: Filesystem, block: number): CorruptionError {
+  const place = { inode: superblock.journalInode, block };
+  return new CorruptionError("journal-block", place, "has another use as well");
 }

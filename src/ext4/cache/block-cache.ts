@@ -127,6 +127,9 @@ export class BlockCache {
     if (this.#pinned.delete(block.number)) this.#clean.add(block.number, block);
   }
 
+  isPinned(number: FsBlock): boolean {
+    return this.#pinned.has(number);
+  }
   /** The blocks that are pinned, in no order. */
   get pinned(): Iterable<Block> {
     return this.#pinned.values();

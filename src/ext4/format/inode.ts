@@ -247,8 +247,12 @@ export class Inode {
   get blocks512(): number {
     return this.#blocks512;
   }
-  /** Counts in filesystem blocks (HUGE_FILE_FL) where 48 bits of sectors do not suffice. */
-  set blocks512(value: number) {
+  /**
+   * Counts in filesystem blocks (HUGE_FILE_FL) where 48 bits of sectors do not suffice. What would
+   * be less than none, since too few were counted before, is none.
+   */
+  set blocks512(count: number) {
+    const value = Math.max(0, count);
     const huge = value > BLOCKS_512_MAX;
     if (huge !== this.hasFlag(InodeFlags.HUGE_FILE)) {
       this.flags = huge ? this.#flags | InodeFlags.HUGE_FILE : this.#flags & ~InodeFlags.HUGE_FILE;

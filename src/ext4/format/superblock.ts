@@ -72,6 +72,8 @@ const LOG_CLUSTER_SIZE_MAX = 20;
 /** Above it flex groups are ignored. @see fs/ext4/super.c, ext4_fill_flex_info */
 const LOG_GROUPS_PER_FLEX_MAX = 31;
 const GOOD_OLD_REV = 0;
+/** The one of the first inodes that is everybody's: the root directory. */
+const ROOT_INO = 2;
 const GOOD_OLD_FIRST_INO = 11;
 const GOOD_OLD_INODE_SIZE = 128;
 const DESC_SIZE_MIN = 32;
@@ -130,6 +132,7 @@ export class Superblock {
   /** The orphan file, when the ORPHAN_FILE feature is on. */
   readonly orphanFileInode: number;
   readonly #backupGroups: readonly number[];
+  readonly #ownInodes: readonly number[];
 
   /**
    * Parses and checks the 1,024 bytes under `view`.
@@ -263,6 +266,13 @@ export class Superblock {
     this.mmpBlock = join32(le32(view, 0, S.mmpBlockHi), le32(view, 0, S.mmpBlockLo));
     this.mmpUpdateIntervalSeconds = le16(view, 0, S.mmpUpdateInterval);
     this.orphanFileInode = le32(view, 0, S.orphanFileInum);
+    this.#ownInodes = [
+      this.journalInode,
+      this.orphanFileInode,
+      le32(view, 0, S.usrQuotaInum),
+      le32(view, 0, S.grpQuotaInum),
+      le32(view, 0, S.prjQuotaInum),
+    ].filter((number) => number !== ROOT_INO);
     this.#backupGroups = [le32(view, 0, S.backupBgs0), le32(view, 0, S.backupBgs1)];
   }
 
@@ -274,6 +284,12 @@ export class Superblock {
   }
   hasRoCompat(bit: number): boolean {
     return (this.features.roCompat & bit) !== 0;
+  }
+
+  /** Whether inode `number` is the filesystem's own. @see fs/ext4/inode.c, is_special_ino */
+  isOwnInode(number: number): boolean {
+    if (number < this.firstInode) return number !== ROOT_INO;
+    return this.#ownInodes.includes(number);
   }
 
   get metadataChecksums(): boolean {

@@ -29,6 +29,7 @@ export function openJournal(
   journalDevice: WritableDevice | undefined,
 ): Journal | undefined {
   if (!fs.superblock.hasCompat(Compat.HAS_JOURNAL)) return undefined;
+  fs.protectSystemBlocks();
   const source = findJournal(fs, journalDevice);
   const isExternal = fs.superblock.journalInode === 0;
   const journal = new Journal(fs, source, isExternal ? (journalDevice ?? device) : device);

@@ -19,7 +19,7 @@ import type { FsBlock } from "../../base/numbers.ts";
 import type { BlockGroups } from "../alloc/groups.ts";
 import type { Block, BlockCache, Seal } from "../cache/block-cache.ts";
 import type { InodeCache } from "../cache/inode-cache.ts";
-import { FsError } from "../errors.ts";
+import { CorruptionError, FsError } from "../errors.ts";
 import type { Inode, Timestamp } from "../format/inode.ts";
 
 /** What a revoke block of 1 KiB holds of 64-bit block numbers, with room for a checksum. */
@@ -117,8 +117,16 @@ export class Tx {
     return block;
   }
 
-  /** A zeroed metadata block in the place of `number`, which was just allocated. */
+  /**
+   * A zeroed metadata block in the place of `number`, which was just allocated.
+   *
+   * @throws CorruptionError `bitmap-used` when it has changes that wait to be written: whatever said
+   *   that it was free was wrong.
+   */
   create(number: FsBlock, seal?: Seal): Block {
+    if (this.#owner.blocks.isPinned(number)) {
+      throw new CorruptionError("bitmap-used", { block: number }, "allocated, but in use");
+    }
     const block = this.#owner.blocks.create(number);
     block.savedBy = this.#id;
     block.seal = seal;

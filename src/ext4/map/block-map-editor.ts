@@ -12,7 +12,7 @@ import { CorruptionError, FsError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
 import { type Inode, InodeLayout } from "../format/inode.ts";
 import type { Tx } from "../journal/transaction.ts";
-import { checkedPointer, DIRECT_COUNT, LEVELS, POINTER_SIZE } from "./block-map.ts";
+import { checkedPointer, DIRECT_COUNT, indirectBlock, LEVELS, POINTER_SIZE } from "./block-map.ts";
 import type { Budget } from "./budget.ts";
 import { giveBlocks, giveMapBlock, takeBlocks, takeMapBlock } from "./space.ts";
 
@@ -140,12 +140,9 @@ export class BlockMapEditor {
     const from = pointers.from + index * pointers.span;
     const span = pointers.span / this.#perBlock;
     const number = this.#get(pointers, index);
-    const block = number === 0 ? this.#add(pointers, index) : this.#load(number);
+    const block =
+      number === 0 ? this.#add(pointers, index) : indirectBlock(this.#fs, this.#inode, number);
     return { block, view: block.view, at: 0, count: this.#perBlock, from, span };
-  }
-
-  #load(number: number): Block {
-    return this.#fs.blocks.get(checkedPointer(this.#fs, this.#inode, number));
   }
 
   #add(pointers: Pointers, index: number): Block {

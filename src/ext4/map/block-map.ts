@@ -9,6 +9,7 @@
  * @see ext4/ifork.rst, "Direct/Indirect Block Addressing"
  */
 import type { FileBlock, FsBlock } from "../../base/numbers.ts";
+import type { Block } from "../cache/block-cache.ts";
 import { CorruptionError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
 import { type Inode, InodeLayout } from "../format/inode.ts";
@@ -59,7 +60,7 @@ function descend(
   let within = index;
   let each = span;
   while (pointer !== 0) {
-    const view = fs.blocks.get(checkedPointer(fs, inode, pointer)).view;
+    const { view } = indirectBlock(fs, inode, pointer);
     const entry = Math.floor(within / each);
     if (each === 1) return scan(fs, inode, view, 0, entry, perBlock, 1, run);
     pointer = view.getUint32(POINTER_SIZE * entry, true);
@@ -106,6 +107,13 @@ function scan(
     checkedPointer(fs, inode, first + count - 1);
   }
   return run;
+}
+
+/** The indirect block `number` of `inode`. @throws CorruptionError when it cannot be one. */
+export function indirectBlock(fs: Filesystem, inode: Inode, number: number): Block {
+  const block = checkedPointer(fs, inode, number);
+  fs.verifyOwner(inode.number, block, 1);
+  return fs.blocks.get(block);
 }
 
 /** `block` as the file's own. @throws CorruptionError `block-range` when it cannot be. */

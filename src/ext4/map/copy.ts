@@ -10,6 +10,8 @@ import { setSize } from "./truncate.ts";
 import { refuseUnwritable, writeFile } from "./write.ts";
 
 const PIECE_BYTES = 1024 * 1024;
+/** No call reads or writes more. @see include/linux/fs.h, MAX_RW_COUNT */
+const COPY_MAX = 0x7fff_f000;
 
 /**
  * Copies up to `length` bytes from byte `fromOffset` of the file `from` to byte `toOffset` of the
@@ -31,7 +33,7 @@ export function copyFileRange(
   const target = fs.inode(to);
   refuseUnwritable(target);
   if (!source.isRegular) throw new FsError(Errno.EINVAL, `inode ${from} is no regular file`);
-  const count = Math.min(length, source.sizeBytes - fromOffset);
+  const count = Math.min(length, COPY_MAX, source.sizeBytes - fromOffset);
   if (count <= 0) return 0;
   if (source === target && Math.abs(fromOffset - toOffset) < count) {
     throw new FsError(Errno.EINVAL, "source and destination overlap");

@@ -59,7 +59,7 @@ export class ExtentEditor {
     this.#fs = fs;
     this.#tx = tx;
     this.#inode = inode;
-    this.#seal = fs.checksums.enabled ? (block) => sealNode(fs, inode, block) : undefined;
+    this.#seal = extentSeal(fs, inode);
     this.#clusterBlocks = fs.superblock.clusterBlocks;
   }
 
@@ -233,10 +233,10 @@ export class ExtentEditor {
     const into = block % this.#clusterBlocks;
     const shared = this.#clusterAt(block);
     if (shared >= 0) {
-      return {
-        start: (shared + into) as FsBlock,
-        count: Math.min(count, this.#clusterBlocks - into),
-      };
+      const start = (shared + into) as FsBlock;
+      const shares = Math.min(count, this.#clusterBlocks - into);
+      this.#fs.verifyOwner(this.#inode.number, start, shares);
+      return { start, count: shares };
     }
     let end = block + count;
     const lastCluster = end - 1 - ((end - 1) % this.#clusterBlocks);
@@ -458,10 +458,14 @@ export class ExtentEditor {
   }
 }
 
-function sealNode(fs: Filesystem, inode: Inode, { view, bytes }: Block): void {
-  const at = extentTailOffset(view);
-  const checksum = fs.checksums.over(inode.checksumSeed, bytes, 0, at);
-  setLe32(view, at, ExtentTail.checksum, checksum);
+/** What keeps the checksums of the nodes of `inode` right; undefined where they have none. */
+export function extentSeal(fs: Filesystem, inode: Inode): Seal | undefined {
+  if (!fs.checksums.enabled) return undefined;
+  return ({ view, bytes }) => {
+    const at = extentTailOffset(view);
+    const checksum = fs.checksums.over(inode.checksumSeed, bytes, 0, at);
+    setLe32(view, at, ExtentTail.checksum, checksum);
+  };
 }
 
 /** Whether file blocks from `block` on continue extent `index`, and may be added to it. */

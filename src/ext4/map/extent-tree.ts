@@ -7,7 +7,7 @@
 import { le16, le32 } from "../../base/layout.ts";
 import type { FileBlock, FsBlock } from "../../base/numbers.ts";
 import { type Block, BlockKind } from "../cache/block-cache.ts";
-import { CorruptionError } from "../errors.ts";
+import { CorruptionError, type Place } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
 import {
   checkExtentNode,
@@ -71,11 +71,32 @@ export function loadExtentNode(
       block: number,
     });
     verifyTail(fs, inode, block);
+    fs.verifyOwner(inode.number, number, 1);
     block.markVerified(BlockKind.EXTENTS, inode.number);
-  } else if (le16(block.view, 0, ExtentHeader.depth) !== depth) {
-    throw new CorruptionError("extent-depth", { inode: inode.number, block: number }, "a loop");
+  } else {
+    verifyPlace(new ExtentNode(block.view), depth, from, end, {
+      inode: inode.number,
+      block: number,
+    });
   }
   return block;
+}
+
+/** Verifies that a node which is known already is met in its one place of the tree. */
+function verifyPlace(
+  node: ExtentNode,
+  depth: number,
+  from: number,
+  end: number,
+  place: Place,
+): void {
+  if (node.depth !== depth) throw new CorruptionError("extent-depth", place, "a loop");
+  const { entryCount } = node;
+  if (entryCount === 0) return;
+  const last = entryCount - 1;
+  const isWithin = depth > 0 ? node.fileBlock(last) < end : node.end(last) <= end;
+  if (node.fileBlock(0) === from && isWithin) return;
+  throw new CorruptionError("extent-order", place, `covers other file blocks than from ${from}`);
 }
 
 function verifyTail(fs: Filesystem, inode: Inode, block: Block): void {

@@ -51,14 +51,16 @@ const run = newRun();
 /**
  * Finds the run of blocks at `fileBlock` of `inode`, whatever kind of map it has.
  *
- * @throws CorruptionError when the map cannot be trusted.
+ * @throws CorruptionError when the map cannot be trusted; `block-system` when it leads to blocks
+ *   that no file can have.
  */
 export function findRun(fs: Filesystem, inode: Inode, fileBlock: FileBlock, into: Run): Run {
   const recovered = fs.recovered?.findRun(inode.number, fileBlock, into);
   if (recovered !== undefined) return recovered;
-  return inode.hasFlag(InodeFlags.EXTENTS)
-    ? findExtentRun(fs, inode, fileBlock, into)
-    : findMappedRun(fs, inode, fileBlock, into);
+  if (inode.hasFlag(InodeFlags.EXTENTS)) findExtentRun(fs, inode, fileBlock, into);
+  else findMappedRun(fs, inode, fileBlock, into);
+  if (into.fsBlock !== HOLE) fs.verifyOwner(inode.number, into.fsBlock as FsBlock, into.count);
+  return into;
 }
 
 /** Whether the contents of `inode` go through the block cache and the journal. */

@@ -13,6 +13,7 @@ import { le32, setLe32 } from "../../base/layout.ts";
 import type { FsBlock } from "../../base/numbers.ts";
 import { allocateBlocks, freeBlocks, goalFor } from "../alloc/blocks.ts";
 import { type Block, BlockKind } from "../cache/block-cache.ts";
+import { CorruptionError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
 import type { Inode } from "../format/inode.ts";
 import {
@@ -140,8 +141,11 @@ function releaseBlock(fs: Filesystem, tx: Tx, inode: Inode, block: Block): void 
   freeBlocks(fs, tx, block.number, 1, true);
 }
 
+/** @throws CorruptionError `xattr-references` when nothing refers to it, which somebody does. */
 function refcountOf(block: Block): number {
-  return le32(block.view, 0, XattrBlockHeader.refcount);
+  const refcount = le32(block.view, 0, XattrBlockHeader.refcount);
+  if (refcount > 0) return refcount;
+  throw new CorruptionError("xattr-references", { block: block.number }, "nothing refers to it");
 }
 function setRefcount(block: Block, refcount: number): void {
   setLe32(block.view, 0, XattrBlockHeader.refcount, refcount);

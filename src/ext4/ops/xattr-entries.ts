@@ -5,7 +5,7 @@
  * @see ext4/attributes.rst
  */
 import { le32, setLe32 } from "../../base/layout.ts";
-import type { FsBlock } from "../../base/numbers.ts";
+import type { FsBlock, InodeNumber } from "../../base/numbers.ts";
 import { type Block, BlockKind, type Seal } from "../cache/block-cache.ts";
 import { CorruptionError, type Place } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
@@ -79,6 +79,7 @@ export function xattrBlockAt(fs: Filesystem, number: FsBlock, user: Place): Bloc
   const block = fs.blocks.get(number);
   if (!block.isVerifiedAs(BlockKind.XATTR, 0)) {
     verifyBlock(fs, block, place);
+    fs.verifyOwner((user.inode ?? 0) as InodeNumber, number, 1);
     block.markVerified(BlockKind.XATTR, 0);
   }
   return block;

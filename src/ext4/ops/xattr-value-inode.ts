@@ -137,6 +137,10 @@ function changeReferences(
   const inode = tx.edit(valueInodeAt(fs, number));
   const before = isLustre(inode, owner) ? 1 : referencesOf(inode);
   const references = before + change;
+  if (references < 0) {
+    const found = `${-change} entries are gone, ${before} referred to it`;
+    throw new CorruptionError("xattr-references", { inode: number }, found);
+  }
   if (references > 0) setReferences(inode, references);
   else freeValueInode(fs, tx, inode);
 }

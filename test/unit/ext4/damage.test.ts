@@ -6,7 +6,6 @@
 import { describe, expect, test } from "vitest";
 import type { GroupIndex, InodeNumber } from "../../../src/base/numbers.ts";
 import { MemoryDevice } from "../../../src/device/memory-device.ts";
-import { crc32cScript } from "../../../src/ext4/format/checksum.ts";
 import { GroupDescriptorLayout } from "../../../src/ext4/format/group-descriptor.ts";
 import { InodeLayout } from "../../../src/ext4/format/inode.ts";
 import { MmpLayout } from "../../../src/ext4/format/mmp.ts";
@@ -15,88 +14,16 @@ import {
   type CorruptionRule,
   type Filesystem,
   getXattr,
-  iomapForRead,
   loadBlockBitmap,
   lookup,
-  newIomap,
   openFilesystem,
   ROOT_INODE,
   readFile,
   readLink,
 } from "../../../src/ext4/index.ts";
-import { expectation, image } from "../../support/images.ts";
+import { Patient } from "../../support/patient.ts";
 
 const SUPERBLOCK = 1024;
-
-/** A golden image under the knife: its bytes, and the filesystem that finds places in it. */
-class Patient {
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
-  readonly #name: string;
-  readonly #sound: Filesystem;
-
-  constructor(name: string) {
-    this.#name = name;
-    this.bytes = image(name);
-    this.view = new DataView(this.bytes.buffer);
-    this.#sound = openFilesystem(new MemoryDevice(image(name)));
-  }
-
-  /** Opens the image as it is now. */
-  open(): Filesystem {
-    return openFilesystem(new MemoryDevice(this.bytes));
-  }
-  number(path: string): InodeNumber {
-    return expectation(this.#name).paths[path] as InodeNumber;
-  }
-  /** Byte offset of an inode on the device. */
-  inode(path: string): number {
-    const { block, at } = this.#sound.groups.locateInode(this.number(path));
-    return block * this.#sound.superblock.blockSize + at;
-  }
-  /** Byte offset of `i_block` of an inode on the device. */
-  iBlock(path: string): number {
-    return this.inode(path) + InodeLayout.block;
-  }
-  /** Byte offset of the descriptor of group 0 on the device. */
-  get descriptor(): number {
-    const { blockSize, firstDataBlock } = this.#sound.superblock;
-    return (firstDataBlock + 1) * blockSize;
-  }
-  get blockSize(): number {
-    return this.#sound.superblock.blockSize;
-  }
-  /** Byte offset of the first block of a file on the device. */
-  blockOf(path: string): number {
-    return this.blockOfInode(this.number(path));
-  }
-  blockOfInode(number: InodeNumber): number {
-    return iomapForRead(this.#sound, this.#sound.internalInode(number), 0, 1, newIomap()).addr;
-  }
-  xattrBlock(path: string): number {
-    return this.#sound.inode(this.number(path)).xattrBlock * this.blockSize;
-  }
-  flip(at: number): void {
-    this.view.setUint8(at, this.view.getUint8(at) ^ 0x10);
-  }
-  /** Makes the checksum of an inode right again after a change. */
-  reseal(path: string): void {
-    const { inodeSize } = this.#sound.superblock;
-    const at = this.inode(path);
-    this.set16(at + InodeLayout.checksumLo, 0);
-    this.set16(at + InodeLayout.checksumHi, 0);
-    const { checksumSeed } = this.#sound.inode(this.number(path));
-    const crc = crc32cScript(checksumSeed, this.bytes.subarray(at, at + inodeSize));
-    this.set16(at + InodeLayout.checksumLo, crc & 0xffff);
-    this.set16(at + InodeLayout.checksumHi, crc >>> 16);
-  }
-  set16(at: number, value: number): void {
-    this.view.setUint16(at, value, true);
-  }
-  set32(at: number, value: number): void {
-    this.view.setUint32(at, value, true);
-  }
-}
 
 const readAll = (path: string) => (patient: Patient, fs: Filesystem) => {
   const inode = fs.inode(patient.number(path));
