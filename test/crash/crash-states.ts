@@ -67,14 +67,12 @@ export function* crashStates(
   let epoch: Written[] = [];
   yield { ...progress, name: "before the first write" };
   for (const [index, event] of [...log, { kind: "flush" } as const].entries()) {
-    if (event.kind === "flush") {
+    const piece = pieceOf(event);
+    if (piece !== undefined) {
+      epoch.push({ ...progress, piece, index });
+    } else if (event.kind === "flush") {
       yield* statesOfEpoch(disk, epoch, options);
       epoch = [];
-    } else if (event.kind === "write" || event.kind === "discard") {
-      const { offset } = event;
-      const bytes =
-        event.kind === "write" ? event.bytes : new Uint8Array(event.length).fill(DISCARDED);
-      epoch.push({ ...progress, piece: { offset, bytes }, index });
     } else if (event.kind === "begin") {
       progress = { ...progress, begun: progress.begun + 1 };
     } else {
@@ -85,6 +83,13 @@ export function* crashStates(
       else yield { ...progress, name: `before event ${index}` };
     }
   }
+}
+
+/** What an event changes on the disk, if anything. */
+export function pieceOf(event: DeviceEvent): Piece | undefined {
+  if (event.kind === "write") return event;
+  if (event.kind !== "discard") return undefined;
+  return { offset: event.offset, bytes: new Uint8Array(event.length).fill(DISCARDED) };
 }
 
 function* statesOfEpoch(

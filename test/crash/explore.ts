@@ -5,10 +5,12 @@ import { whyNoKernelMount } from "../support/run.ts";
 import { Scope } from "../support/scope.ts";
 import type { CrashConfiguration } from "./configurations.ts";
 import { type CrashReport, Explorer } from "./explorer.ts";
-import type { Workload } from "./workloads.ts";
+import { laterInTheJournal, type Workload } from "./workloads.ts";
 
 const OTHER_CASES_MAX = 24;
 const KERNEL_EVERY = 400;
+/** One workload in so many begins somewhere in the journal, not at its start. */
+const LATER_EVERY = 3;
 
 /** How many states all tests together look at: `STATES` of the environment, or what a run needs. */
 export const STATES = Number(process.env["STATES"] ?? 10_500);
@@ -31,7 +33,11 @@ export async function explore(
       ...{ scope, configuration, seed, otherCasesMax: OTHER_CASES_MAX, kernelEvery },
     });
     const { report } = explorer;
-    while (report.distinct < states && !explorer.isFailing) await explorer.explore(next(random));
+    while (report.distinct < states && !explorer.isFailing) {
+      const workload = next(random);
+      const isLater = random.below(LATER_EVERY) === 0;
+      await explorer.explore(isLater ? laterInTheJournal(workload, random) : workload);
+    }
     await explorer.finish();
     const { violations, ...counts } = report;
     console.log(`SEED=${seed} ${configuration.name}: ${JSON.stringify(counts)}`);

@@ -27,12 +27,12 @@ import { PosixModel } from "../support/posix/model.ts";
 import { describe, type Operation } from "../support/posix/operation.ts";
 import { differences, type Tree } from "../support/posix/tree.ts";
 import { type Random, randomFrom } from "../support/random.ts";
-import { RecordingDevice } from "../support/recording-device.ts";
+import { type DeviceEvent, RecordingDevice } from "../support/recording-device.ts";
 import type { Scope } from "../support/scope.ts";
 import { freshImage } from "../support/writable-image.ts";
 import type { CrashConfiguration } from "./configurations.ts";
-import { type CrashState, crashStates, type Progress } from "./crash-states.ts";
-import { Disk } from "./disk.ts";
+import { type CrashState, crashStates, type Progress, pieceOf } from "./crash-states.ts";
+import { Disk, type Piece } from "./disk.ts";
 import { E2fsckBatch, type Pages } from "./e2fsck-batch.ts";
 import { History } from "./history.ts";
 import { OverlayDevice, PAGE_SIZE } from "./overlay-device.ts";
@@ -134,13 +134,22 @@ export class Explorer {
     const bytes = this.#image.slice();
     const recorder = new RecordingDevice(bytes);
     const model = baseModel(this.#configuration);
+    const fs = open(this.#options.disturb?.(recorder) ?? recorder, this.#options.seed);
+    const driver = new LibraryDriver(fs);
+    for (const operation of workload.before ?? []) {
+      model.apply(operation);
+      driver.apply(operation);
+    }
+    const start = workload.before === undefined ? 0 : recorder.log.length;
     const history = new History(model, this.#configuration.blockSize);
-    this.#run(workload, recorder, model, history);
+    this.#run(workload, recorder, driver, model, history);
 
     const disk = new Disk(this.#image.slice());
+    for (const piece of piecesOf(recorder.log.slice(0, start))) disk.write(piece);
+    const log = recorder.log.slice(start);
     const written = pagesOf(recorder);
     const { otherCasesMax } = this.#options;
-    const states = crashStates(disk, recorder.log, { random: this.#random, otherCasesMax });
+    const states = crashStates(disk, log, { random: this.#random, otherCasesMax });
     for (const state of states) await this.#judge(state, disk, written, workload, history);
   }
 
@@ -149,10 +158,13 @@ export class Explorer {
     await this.#batch.finish();
   }
 
-  #run(workload: Workload, recorder: RecordingDevice, model: PosixModel, history: History): void {
-    const device = this.#options.disturb?.(recorder) ?? recorder;
-    const fs = open(device, this.#options.seed);
-    const driver = new LibraryDriver(fs);
+  #run(
+    workload: Workload,
+    recorder: RecordingDevice,
+    driver: LibraryDriver,
+    model: PosixModel,
+    history: History,
+  ): void {
     for (const operation of workload.operations) {
       recorder.mark("begin");
       const expected = model.apply(operation);
@@ -165,7 +177,7 @@ export class Explorer {
     const end: Operation = { kind: "sync" };
     recorder.mark("begin");
     history.add(end, model);
-    closeFilesystem(fs);
+    closeFilesystem(driver.fs);
     recorder.mark("end");
   }
 
@@ -282,7 +294,7 @@ const complaints = (printed: string): string[] =>
 
 /** A filesystem of `configuration` that holds `baseTree`, unmounted. */
 function populatedImage(configuration: CrashConfiguration): Uint8Array {
-  const args = ["-t", "ext4", "-N", "128", ...configuration.mke2fs];
+  const args = ["-t", "ext4", "-N", "256", ...configuration.mke2fs];
   const bytes = freshImage(configuration.size, args);
   const fs = open(new RecordingDevice(bytes), 1);
   const driver = new LibraryDriver(fs);
@@ -328,13 +340,15 @@ function treeOfFile(file: string): Tree {
   }
 }
 
+function piecesOf(log: readonly DeviceEvent[]): Piece[] {
+  return log.flatMap((event) => pieceOf(event) ?? []);
+}
+
 function pagesOf(recorder: RecordingDevice): Set<number> {
   const pages = new Set<number>();
-  for (const event of recorder.log) {
-    if (event.kind !== "write" && event.kind !== "discard") continue;
-    const length = event.kind === "write" ? event.bytes.length : event.length;
-    const last = Math.floor((event.offset + length - 1) / PAGE_SIZE);
-    for (let page = Math.floor(event.offset / PAGE_SIZE); page <= last; page++) pages.add(page);
+  for (const { offset, bytes } of piecesOf(recorder.log)) {
+    const last = Math.floor((offset + bytes.length - 1) / PAGE_SIZE);
+    for (let page = Math.floor(offset / PAGE_SIZE); page <= last; page++) pages.add(page);
   }
   return pages;
 }

@@ -7,11 +7,28 @@
 import type { PosixModel } from "../support/posix/model.ts";
 import type { FallocateHow, Operation } from "../support/posix/operation.ts";
 import { randomOperation } from "../support/posix/random-operation.ts";
-import { randomFrom } from "../support/random.ts";
+import { type Random, randomFrom } from "../support/random.ts";
 
 export interface Workload {
   readonly name: string;
+  /** Done before the power may fail, so that the journal has come to another place. */
+  readonly before?: readonly Operation[];
   readonly operations: readonly Operation[];
+}
+
+/** Enough small commits to come to any place of the smallest journal, and around its end. */
+const COMMITS_MAX = 450;
+
+/** `workload` after a random number of commits. */
+export function laterInTheJournal(workload: Workload, random: Random): Workload {
+  const count = random.below(COMMITS_MAX);
+  const before = Array.from({ length: count }, (_, index): Operation[] => [
+    { kind: "chmod", path: "/A/bar", mode: index % 2 === 0 ? 0o600 : 0o644 },
+    { kind: "fsync", path: "/A/bar" },
+  ]).flat();
+  // The tree is as it was.
+  before.push({ kind: "chmod", path: "/A/bar", mode: 0o644 }, { kind: "sync" });
+  return { ...workload, name: `${workload.name}, after ${count} commits`, before };
 }
 
 /** What is on every image before a workload begins. */
@@ -219,4 +236,27 @@ export function randomRun(
     operations.push(operation);
   }
   return { name: `random run ${seed} on ${on}`, operations };
+}
+
+const BURST_NAMES = 70;
+
+/** Many names that come and go: directories grow an index, transactions grow large. */
+export function burst(random: Random): Workload {
+  const folder = random.below(2) === 0 ? "/A/sub" : "/B/empty";
+  const name = (index: number): string => `${folder}/${"long-name-".repeat(5)}${index}`;
+  const count = 20 + random.below(BURST_NAMES);
+  const operations: Operation[] = [];
+  for (let index = 0; index < count; index++) {
+    const kind = random.below(4) === 0 ? "mkdir" : "create";
+    operations.push({ kind, path: name(index), mode: 0o755 });
+    if (random.below(30) === 0) operations.push({ kind: "sync" });
+  }
+  operations.push({ kind: "fsync", path: folder });
+  for (let index = 0; index < count; index += 1 + random.below(3)) {
+    const path = name(index);
+    const isFolder = operations.some((each) => each.kind === "mkdir" && each.path === path);
+    operations.push({ kind: isFolder ? "rmdir" : "unlink", path });
+    if (random.below(40) === 0) operations.push({ kind: "fdatasync", path: folder });
+  }
+  return { name: `burst of ${count} names in ${folder}`, operations };
 }

@@ -41,8 +41,12 @@ def record(index):
 
 class Worker:
     def __init__(self, root, log, number, seed):
-        self.folder = os.path.join(root, f"worker{number}")
-        self.shared = os.path.join(root, "shared")
+        # Paths are relative, or work would go on below a mount that has gone away.
+        os.chdir(root)
+        if not os.path.ismount("."):
+            raise OSError(errno.ENOTCONN, "not mounted any more")
+        self.folder = f"worker{number}"
+        self.shared = "shared"
         self.random = random.Random(seed)
         self.log = open(f"{log}.{number}", "a", buffering=1)
         self.files = {}
@@ -243,8 +247,9 @@ def run(options):
 
 
 def work(options, number):
+    log = os.path.abspath(options.log)
     try:
-        worker = Worker(options.root, options.log, number, options.seed * 1000 + number)
+        worker = Worker(options.root, log, number, options.seed * 1000 + number)
         worker.run(options.seconds)
         print(worker.count, flush=True)
         return 0
@@ -268,7 +273,8 @@ class Expected:
         self.started = False
         # Acceptable states by name: None, [seed, length], or "any" for what was not synced yet.
         self.states = {}
-        self.moves = []
+        # The last rename, as long as nothing else has happened to its names.
+        self.move = None
         self.records = 0
         self.version = 0
         self.version_max = 0
@@ -282,18 +288,18 @@ class Expected:
         elif what == "will":
             name, state = words
             self.allow(name, None if state is None else "any")
-            self.forget_moves(name)
+            self.forget_move(name)
         elif what == "moves":
             source, target, state = words
             # Of contents that are not synced yet, anything may be there, under either name.
             synced = self.states.get(source) == [state]
-            self.moves.append((source, target, state if synced else "any"))
+            self.move = (source, target, state) if synced else None
             self.allow(source, None)
             self.allow(target, state if synced else "any")
         elif what == "is":
             name, state = words
             self.states[name] = [state]
-            self.forget_moves(name)
+            self.forget_move(name)
         elif what == "records":
             self.records = words[0]
         elif what == "next-version":
@@ -301,8 +307,9 @@ class Expected:
         elif what == "version":
             self.version = self.version_max = words[0]
 
-    def forget_moves(self, name):
-        self.moves = [move for move in self.moves if name not in move[:2]]
+    def forget_move(self, name):
+        if self.move is not None and name in self.move[:2]:
+            self.move = None
 
     def allow(self, name, state):
         states = self.states.setdefault(name, [None])
@@ -343,8 +350,9 @@ def verify_worker(folder, expected):
         if not any(fits(data, state) for state in states):
             length = "missing" if data is None else f"{len(data)} bytes that differ"
             findings.append(f"{name}: {length}, expected one of {states}")
-    for source, target, state in expected.moves[-1:]:
-        if state != "any" and not any(fits(found.get(name), state) for name in (source, target)):
+    if expected.move is not None:
+        source, target, state = expected.move
+        if not any(fits(found.get(name), state) for name in (source, target)):
             findings.append(f"{source} is lost between its old name and {target}")
     return [f"{folder}: {finding}" for finding in findings]
 
