@@ -153,6 +153,19 @@ export class Filesystem {
     return inode;
   }
 
+  /** Whether `inode` may be asked for `number`; whether that is in use, or sound, `inode` tells. */
+  hasInode(number: InodeNumber): boolean {
+    const { superblock } = this;
+    if (!(number >= 1 && number <= superblock.inodeCount)) return false;
+    if (superblock.isOwnInode(number)) return false;
+    try {
+      return !this.#inodes.get(number).hasFlag(InodeFlags.EA_INODE);
+    } catch (error) {
+      if (!(error instanceof FsError)) throw error;
+      return true;
+    }
+  }
+
   /** An inode that no directory names: the journal's, a quota file's, one that holds an xattr. */
   internalInode(number: number): Inode {
     return this.#inodes.get(number as InodeNumber);

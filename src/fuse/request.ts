@@ -15,6 +15,7 @@ import { type InodeNumber, join32 } from "../base/numbers.ts";
 import { FsError } from "../ext4/index.ts";
 import { InHeader } from "./abi.ts";
 import { inodeOf } from "./nodes.ts";
+import type { ServedFilesystem } from "./served.ts";
 
 const HEADER_SIZE = sizeOf(InHeader);
 const SAFE_HI_MAX = 0x1f_ffff;
@@ -24,6 +25,7 @@ export class Request {
   /** Over the whole buffer: read the fields of a struct at the base that `takeStruct` returned. */
   readonly view: DataView;
   readonly #bytes: Uint8Array;
+  readonly #fs: Pick<ServedFilesystem, "hasInode">;
   #cursor = 0;
   #end = 0;
   opcode = 0;
@@ -31,8 +33,9 @@ export class Request {
   node = 0;
 
   /** @param bytes the buffer that every request of the session lies in. */
-  constructor(bytes: Uint8Array) {
+  constructor(bytes: Uint8Array, fs: Pick<ServedFilesystem, "hasInode">) {
     this.#bytes = bytes;
+    this.#fs = fs;
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
@@ -65,7 +68,18 @@ export class Request {
 
   /** The inode of `node`. @throws FsError ESTALE when there can be none. */
   get inode(): InodeNumber {
-    return inodeOf(this.node);
+    return this.inodeAt(this.node);
+  }
+  /**
+   * The inode of a node that is named by a field. Node ids may be made up, by an NFS client say, so
+   * one that names no inode is nothing against the image.
+   *
+   * @throws FsError ESTALE when there can be none.
+   */
+  inodeAt(node: number): InodeNumber {
+    const number = inodeOf(node);
+    if (this.#fs.hasInode(number)) return number;
+    throw new FsError(Errno.ESTALE, `node ${node} is none of the filesystem's`);
   }
 
   /** Bytes still to take. */

@@ -17,6 +17,8 @@ export interface ServedFilesystem {
   readonly uuid: Uint8Array;
   /** True when opening a file may have to be refused: the image has encrypted files. */
   readonly mayRefuseOpen: boolean;
+  /** Whether a request may name this inode, in use or not. */
+  hasInode(number: InodeNumber): boolean;
   inode(number: InodeNumber): Inode;
   lookup(parent: InodeNumber, name: Uint8Array): InodeNumber | 0;
   parentOf(directory: InodeNumber): InodeNumber;
@@ -49,6 +51,7 @@ export function serveExt4(fs: Filesystem, { minixdf }: PresentationOptions): Ser
     },
     uuid: fs.superblock.uuid,
     mayRefuseOpen: fs.superblock.hasIncompat(ext4.Incompat.ENCRYPT),
+    hasInode: (number) => fs.hasInode(number),
     inode: (number) => fs.inode(number),
     lookup: (parent, name) => ext4.lookup(fs, parent, name),
     parentOf: (directory) => ext4.parentOf(fs, directory),

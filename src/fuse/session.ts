@@ -74,7 +74,7 @@ export class Session {
   constructor(channel: Channel, fs: ServedFilesystem, options: SessionOptions) {
     this.#channel = channel;
     this.#options = options;
-    this.#request = new Request(channel.request);
+    this.#request = new Request(channel.request, fs);
     const { changes } = fs;
     this.#changes = changes;
     if (changes !== undefined) this.#lifetimes = new Lifetimes((number) => this.#release(number));

@@ -81,6 +81,19 @@ function refuseForeign(block: Block): void {
   }
 }
 
+/**
+ * Remembers what the watched filesystem is like now.
+ *
+ * @returns a function that throws when it has become different; `cause` says what should not have
+ *   changed it.
+ */
+export function rememberState(): (cause: unknown) => void {
+  const watching = watched;
+  if (watching === undefined) return () => {};
+  const before = snapshot(watching);
+  return (cause) => verifyUnchanged(watching, before, cause);
+}
+
 interface Snapshot {
   readonly blocks: readonly (readonly [FsBlock, Uint8Array])[];
   readonly inodes: readonly (readonly [Inode, Uint8Array])[];
@@ -103,7 +116,8 @@ function snapshot({ fs, blocks, inodes }: Watch): Snapshot {
 
 function verifyUnchanged({ fs }: Watch, before: Snapshot, cause: unknown): void {
   const fail = (what: string): never => {
-    throw new Error(`${what} changed by an operation that failed`, { cause });
+    const which = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(`${what} changed by an operation that failed: ${which}`, { cause });
   };
   for (const [number, bytes] of before.blocks) {
     if (Buffer.compare(fs.blocks.get(number).bytes, bytes) !== 0) fail(`block ${number} was`);

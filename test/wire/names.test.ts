@@ -9,6 +9,7 @@ import {
   ascii,
   attr,
   entry,
+  exchange,
   filesystem,
   inode,
   name,
@@ -17,6 +18,7 @@ import {
   UNLIMITED,
   u32,
   u64,
+  writable,
   zeros,
 } from "./support.ts";
 
@@ -93,6 +95,20 @@ test("LOOKUP passes names whole: one of 256 bytes is ENAMETOOLONG", () => {
 test("LOOKUP of a name without a NUL is EINVAL, whatever lies behind the request", () => {
   expect(answerTo(request(1, 1, [0x68, 0x69]), fs)).toEqual(reply(-22));
   expect(answerTo(request(1, 1), fs)).toEqual(reply(-22));
+});
+
+test("a node that is none of the filesystem's is ESTALE, and no damage", () => {
+  const fs = writable({}, { hasInode: (number) => number !== 4000 });
+  const requests = [
+    request(1, 4000, name("file")), // LOOKUP
+    request(8, 4000, u32(0o100644), u32(0), u32(0), u32(0), name("file")), // MKNOD
+    request(13, 12, u64(4000), name("file")), // LINK of it
+    request(12, 12, u64(4000), name("old"), name("new")), // RENAME into it
+    request(47, 12, u64(1), u64(0), u64(4000), u64(2), u64(0), u64(10), u64(0)), // COPY_FILE_RANGE
+  ];
+  const { answers, log } = exchange(requests, fs);
+  expect(answers).toEqual(requests.map(() => reply(-116)));
+  expect(log).toEqual([]);
 });
 
 test("a node that cannot be an inode is ESTALE", () => {

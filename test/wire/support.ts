@@ -209,6 +209,7 @@ export function filesystem(answers: Partial<ServedFilesystem> = {}): ServedFiles
     volumeName: Uint8Array.from(text("label")),
     uuid: Uint8Array.from({ length: 16 }, (_, index) => 0xa0 + index),
     mayRefuseOpen: false,
+    hasInode: () => true,
     inode: notExpected,
     lookup: notExpected,
     parentOf: notExpected,

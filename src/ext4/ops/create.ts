@@ -20,11 +20,15 @@ import {
 
 const SYMLINK_MODE = FileType.SYMLINK | 0o777;
 
+/** What `createFile` makes. */
+const { REGULAR, CHARACTER, BLOCK, FIFO, SOCKET } = FileType;
+const FILE_TYPES: readonly number[] = [REGULAR, CHARACTER, BLOCK, FIFO, SOCKET];
+
 /**
  * Makes the regular file, device, FIFO or socket `name`.
  *
- * @throws FsError EEXIST, ENAMETOOLONG, ENOSPC, EPERM in an immutable directory, ENOENT in one that
- *   was removed.
+ * @throws FsError EINVAL for another type; EEXIST, ENAMETOOLONG, ENOSPC, EPERM in an immutable
+ *   directory, ENOENT in one that was removed.
  */
 export function createFile(
   fs: Filesystem,
@@ -32,6 +36,7 @@ export function createFile(
   name: Uint8Array,
   attributes: NewInode,
 ): Inode {
+  refuseOtherTypes(attributes, FILE_TYPES);
   return change(fs, Credits.CREATE, (tx) => {
     const directory = directoryForNewName(fs, parent, name);
 
@@ -97,6 +102,7 @@ export function makeSymlink(
  * one it goes with `release`, or at the next mount.
  */
 export function createTemporary(fs: Filesystem, parent: InodeNumber, attributes: NewInode): Inode {
+  refuseOtherTypes(attributes, [REGULAR]);
   return change(fs, Credits.CREATE, (tx) => {
     const directory = directoryToChange(fs, parent);
 
@@ -116,6 +122,11 @@ function storeTarget(fs: Filesystem, tx: Tx, inode: Inode, target: Uint8Array): 
     createFileBlock(fs, tx, inode, 0 as FileBlock).bytes.set(target);
   }
   inode.sizeBytes = target.length;
+}
+
+function refuseOtherTypes({ mode }: NewInode, types: readonly number[]): void {
+  if (types.includes(mode & FileType.MASK)) return;
+  throw new FsError(Errno.EINVAL, `0${mode.toString(8)} is not the mode of what is to be made`);
 }
 
 /** Targets are encrypted with the directory's key, which we never have. */

@@ -8,7 +8,6 @@ import { setLe32 } from "../../base/layout.ts";
 import { FileType } from "../../ext4/index.ts";
 import { CreateIn, LinkIn, MkdirIn, MknodIn, Opcode, OpenFlag, OpenOut } from "../abi.ts";
 import { decodeDevice } from "../device-number.ts";
-import { inodeOf } from "../nodes.ts";
 import { quoted } from "../text.ts";
 import { changesOf, newInode } from "./changing.ts";
 import type { Operation } from "./operation.ts";
@@ -87,7 +86,7 @@ export const Link: Operation = {
   changes: "names",
   serve(context, request, reply) {
     const changes = changesOf(context, request);
-    const linked = inodeOf(request.u64(request.takeStruct(LinkIn), LinkIn.oldnodeid));
+    const linked = request.inodeAt(request.u64(request.takeStruct(LinkIn), LinkIn.oldnodeid));
     const inode = changes.link(linked, request.inode, request.takeName());
     context.lifetimes?.noteLinked(inode);
     return reply.entry(inode);

@@ -5,7 +5,6 @@
 import { Errno } from "../../base/errno.ts";
 import { FsError } from "../../ext4/index.ts";
 import { Opcode, Rename2In, RenameFlag, RenameIn } from "../abi.ts";
-import { inodeOf } from "../nodes.ts";
 import type { Reply } from "../reply.ts";
 import type { Request } from "../request.ts";
 import { quoted } from "../text.ts";
@@ -54,7 +53,7 @@ function rename(
   const replaced = changes.rename(
     request.inode,
     request.takeName(),
-    inodeOf(toNode),
+    request.inodeAt(toNode),
     request.takeName(),
     {
       noReplace: (flags & RenameFlag.NOREPLACE) !== 0,

@@ -19,7 +19,7 @@ import {
 } from "../abi.ts";
 import { isDirectory, isRegular } from "../attributes.ts";
 import { SERVE_BY_SHIM } from "../channel.ts";
-import { inodeOf, nodeOf } from "../nodes.ts";
+import { nodeOf } from "../nodes.ts";
 import type { Reply } from "../reply.ts";
 import type { Request } from "../request.ts";
 import type { ServedChanges } from "../served-changes.ts";
@@ -172,17 +172,17 @@ function copy(context: Context, request: Request): number {
     throw new FsError(Errno.EINVAL, "COPY_FILE_RANGE with flags");
   }
   const nodeOut = request.u64(at, CopyFileRangeIn.nodeidOut);
-  const target = context.fs.inode(inodeOf(nodeOut));
+  const target = context.fs.inode(request.inodeAt(nodeOut));
   refuseFixed(target, false);
   takePrivilegesAs(context, changes, request, target);
   const copied = changes.copyFileRange(
     request.inode,
     request.u64(at, CopyFileRangeIn.offIn),
-    inodeOf(nodeOut),
+    request.inodeAt(nodeOut),
     request.u64(at, CopyFileRangeIn.offOut),
     Math.min(request.u64(at, CopyFileRangeIn.len), COPY_BYTES_MAX),
   );
-  keepInStep(context, nodeOut, context.fs.inode(inodeOf(nodeOut)));
+  keepInStep(context, nodeOut, context.fs.inode(request.inodeAt(nodeOut)));
   return copied;
 }
 
