@@ -167,11 +167,14 @@ function resolve(name: Uint8Array): { namespace: Namespace; key: XattrKey } {
 
 function belongsTo(name: Uint8Array, { prefix, exact }: Namespace): boolean {
   const fits = exact ? name.length === prefix.length : name.length > prefix.length;
-  return fits && equal(name.subarray(0, prefix.length), prefix);
+  return fits && startsWith(name, prefix);
 }
 
-function equal(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, index) => byte === b[index]);
+function startsWith(name: Uint8Array, prefix: Uint8Array): boolean {
+  for (let index = 0; index < prefix.length; index++) {
+    if (name[index] !== prefix[index]) return false;
+  }
+  return true;
 }
 
 function concatenated(parts: readonly Uint8Array[]): Uint8Array {
