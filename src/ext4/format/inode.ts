@@ -106,6 +106,7 @@ export class Inode {
   /**
    * Parses the inode that `bytes` hold, `s_inode_size` of them; the caller gives them away.
    *
+   * @param verify whether they come from a device, and not from us.
    * @throws FsError ESTALE when the inode is not in use.
    * @throws CorruptionError when it fails its checksum or contradicts itself.
    */
@@ -114,13 +115,14 @@ export class Inode {
     bytes: Uint8Array,
     superblock: Superblock,
     checksums: Checksums,
+    verify = true,
   ) {
     this.number = number;
     this.#bytes = bytes;
     this.raw = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#superblock = superblock;
     this.#checksums = checksums;
-    this.#parse(true);
+    this.#parse(verify);
   }
 
   /** A new inode: its bytes are zeros but for what is given here. */
@@ -136,9 +138,7 @@ export class Inode {
     setLe16(raw, 0, InodeLayout.linksCount, 1);
     setLe32(raw, 0, InodeLayout.generation, generation);
     if (bytes.length > CLASSIC_INODE_SIZE) setLe16(raw, 0, InodeLayout.extraIsize, extraSize);
-    const seed = checksums.enabled ? checksums.inodeSeed(number, generation) : 0;
-    if (checksums.enabled) setInodeChecksum(raw, computeInodeChecksum(raw, seed, checksums));
-    return new Inode(number, bytes, superblock, checksums);
+    return new Inode(number, bytes, superblock, checksums, false);
   }
 
   #parse(verify: boolean): void {
