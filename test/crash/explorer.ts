@@ -57,6 +57,8 @@ export interface CrashReport {
   states: number;
   /** States with bytes of their own: each was recovered by us and by e2fsck. */
   distinct: number;
+  /** States in which e2fsck has stopped at a torn commit block; only the tree is compared then. */
+  tornCommits: number;
   /** Recoveries that were cut as well. */
   cutTwice: number;
   byKernel: number;
@@ -67,10 +69,13 @@ const BATCH_SIZE = 48;
 const CACHE_SIZE_BYTES = 1 << 20;
 const CUT_AGAIN_EVERY = 8;
 const VIOLATIONS_MAX = 20;
+/** Of one violation. */
+const LINES_MAX = 12;
 
 /**
  * Of a commit block whose first sector is there and whose rest is not, e2fsck says that its checksum
- * is wrong and ends the replay before it; the kernel and we look at the first sector only.
+ * is wrong, ends the replay before it, and trusts no list of orphans; the kernel and we look at the
+ * first sector only.
  *
  * @see fs/jbd2/recovery.c, jbd2_commit_block_csum_verify_partial
  */
@@ -91,9 +96,10 @@ const EXPECTED_OF_E2FSCK = [
   /^Fix\? yes$/,
   // Set for as long as the filesystem is mounted.
   /^Feature orphan_present is set but orphan file is clean\.$/,
+  // The orphans in it were freed a moment before.
+  /^Orphan file \(inode \d+\) block \d+ is not clean\.$/,
   /^Clear\? yes$/,
   /extent tree \(at level \d+\) could be (shorter|narrower)\. {2}Optimize\? yes$/,
-  TORN_COMMIT,
   /FILE SYSTEM WAS MODIFIED/,
   /: \d+\/\d+ files \(.* blocks$/,
   /^status [01]$/,
@@ -119,7 +125,7 @@ export class Explorer {
     this.#folder = options.scope.temporaryFolder();
     this.#batch = new E2fsckBatch(this.#folder, this.#image, BATCH_SIZE);
     this.report = {
-      ...{ workloads: 0, states: 0, distinct: 0, cutTwice: 0, byKernel: 0 },
+      ...{ workloads: 0, states: 0, distinct: 0, tornCommits: 0, cutTwice: 0, byKernel: 0 },
       violations: [],
     };
   }
@@ -131,9 +137,31 @@ export class Explorer {
   /** Runs `workload`, and judges all states that a cut during it may leave. */
   async explore(workload: Workload): Promise<void> {
     this.report.workloads++;
-    const bytes = this.#image.slice();
-    const recorder = new RecordingDevice(bytes);
+    const recorder = new RecordingDevice(this.#image.slice());
     const model = baseModel(this.#configuration);
+    const ran = this.#attempt(workload.name, () => this.#run(workload, recorder, model));
+    if (ran === undefined) return;
+
+    const disk = new Disk(this.#image.slice());
+    for (const piece of piecesOf(recorder.log.slice(0, ran.start))) disk.write(piece);
+    const log = recorder.log.slice(ran.start);
+    const written = pagesOf(recorder);
+    const { otherCasesMax } = this.#options;
+    const states = crashStates(disk, log, { random: this.#random, otherCasesMax });
+    for (const state of states) await this.#judge(state, disk, written, workload, ran.history);
+  }
+
+  /** Waits for e2fsck. */
+  async finish(): Promise<void> {
+    await this.#batch.finish();
+  }
+
+  /** @returns what the workload has promised, and where in the log it begins. */
+  #run(
+    workload: Workload,
+    recorder: RecordingDevice,
+    model: PosixModel,
+  ): { history: History; start: number } {
     const fs = open(this.#options.disturb?.(recorder) ?? recorder, this.#options.seed);
     const driver = new LibraryDriver(fs);
     for (const operation of workload.before ?? []) {
@@ -142,29 +170,6 @@ export class Explorer {
     }
     const start = workload.before === undefined ? 0 : recorder.log.length;
     const history = new History(model, this.#configuration.blockSize);
-    this.#run(workload, recorder, driver, model, history);
-
-    const disk = new Disk(this.#image.slice());
-    for (const piece of piecesOf(recorder.log.slice(0, start))) disk.write(piece);
-    const log = recorder.log.slice(start);
-    const written = pagesOf(recorder);
-    const { otherCasesMax } = this.#options;
-    const states = crashStates(disk, log, { random: this.#random, otherCasesMax });
-    for (const state of states) await this.#judge(state, disk, written, workload, history);
-  }
-
-  /** Waits for e2fsck. */
-  async finish(): Promise<void> {
-    await this.#batch.finish();
-  }
-
-  #run(
-    workload: Workload,
-    recorder: RecordingDevice,
-    driver: LibraryDriver,
-    model: PosixModel,
-    history: History,
-  ): void {
     for (const operation of workload.operations) {
       recorder.mark("begin");
       const expected = model.apply(operation);
@@ -177,8 +182,9 @@ export class Explorer {
     const end: Operation = { kind: "sync" };
     recorder.mark("begin");
     history.add(end, model);
-    closeFilesystem(driver.fs);
+    closeFilesystem(fs);
     recorder.mark("end");
+    return { history, start };
   }
 
   async #judge(
@@ -190,7 +196,7 @@ export class Explorer {
   ): Promise<void> {
     this.report.states++;
     const { hash } = disk;
-    const where = `${this.#configuration.name}, seed ${this.#options.seed}, ${workload.name}, ${state.name}`;
+    const where = `${workload.name}, ${state.name}`;
     if (!this.#recovered.has(hash)) {
       this.report.distinct++;
       const promised = (tree: Tree) => history.judge(tree, state);
@@ -205,7 +211,7 @@ export class Explorer {
     if (complaints.length === 0) return;
     this.#blame(where, [
       ...complaints,
-      `operations: ${history.operations.join("; ")}; ${progress.returned} had returned`,
+      `${progress.returned} operations had returned; ${history.around(progress).join("; ")}`,
     ]);
   }
 
@@ -235,11 +241,13 @@ export class Explorer {
       mode: "-fy",
       pages: [raw],
       answer: (printed, _status, file) => {
-        const found = complaints(printed);
+        const isTorn = TORN_COMMIT.test(printed);
+        const found = isTorn ? [] : complaints(printed);
         if (found.length > 0) this.#blame(where, ["e2fsck -fy:", ...found]);
         const theirs = this.#attempt(where, () => treeOfFile(file));
         if (theirs === undefined) return;
-        const others = TORN_COMMIT.test(printed) ? promised(theirs) : differences(theirs, tree);
+        if (isTorn) this.report.tornCommits++;
+        const others = isTorn ? promised(theirs) : differences(theirs, tree);
         if (others.length > 0) this.#blame(`${where}: after e2fsck -fy`, others);
       },
     });
@@ -254,7 +262,11 @@ export class Explorer {
     const device = new OverlayDevice(disk.bytes);
     device.writesLeft = this.#random.below(writeCount + 1);
     const cut = `${where}, recovery cut after ${device.writesLeft} writes`;
-    this.#attempt(cut, () => recoveredTree(device));
+    try {
+      recoveredTree(device);
+    } catch {
+      // Whatever it makes of a device that fails.
+    }
     device.writesLeft = Number.POSITIVE_INFINITY;
     const again = this.#attempt(cut, () => recoveredTree(device));
     if (again === undefined) return;
@@ -285,7 +297,10 @@ export class Explorer {
   }
 
   #blame(where: string, lines: readonly string[]): void {
-    if (!this.isFailing) this.report.violations.push([where, ...lines.slice(0, 12)].join("\n    "));
+    if (this.isFailing) return;
+    const { configuration, seed } = this.#options;
+    const first = `${configuration.name}, seed ${seed}: ${where}`;
+    this.report.violations.push([first, ...lines.slice(0, LINES_MAX)].join("\n    "));
   }
 }
 

@@ -25,6 +25,8 @@ interface Step {
   readonly touched: ReadonlyMap<number, Touch>;
   /** No recovered tree may be older than this step, once the operation has returned. */
   readonly floor: number;
+  /** By inode: no contents may be older than this step, once the operation has returned. */
+  readonly dataFloors: ReadonlyMap<number, number>;
 }
 
 const MOVES = new Set(["collapse", "insert"]);
@@ -43,6 +45,7 @@ export class History {
       byId: byId(tree),
       touched: new Map(),
       floor: 0,
+      dataFloors: new Map(),
     });
   }
 
@@ -50,78 +53,82 @@ export class History {
   add(operation: Operation, model: PosixModel): void {
     const tree = model.tree();
     const { touched } = model;
-    this.#steps.push({
-      operation,
-      tree,
-      byId: byId(tree),
-      touched,
-      floor: this.#floor(operation, model),
+    const { floor, dataFloors } = this.#floors(operation, model);
+    this.#steps.push({ operation, tree, byId: byId(tree), touched, floor, dataFloors });
+  }
+
+  /** The operations that a cut at `progress` leaves open, and the one before, by number. */
+  around({ begun, returned }: Progress): string[] {
+    const from = Math.max(1, (this.#steps[returned] as Step).floor);
+    return this.#steps.slice(from, begun + 1).flatMap(({ operation }, index) => {
+      return operation === undefined ? [] : [`${from + index} ${describe(operation)}`];
     });
   }
 
-  get operations(): string[] {
-    return this.#steps.flatMap(({ operation }) => (operation ? [describe(operation)] : []));
-  }
-
-  #floor(operation: Operation, model: PosixModel): number {
-    const before = (this.#steps.at(-1) as Step).floor;
+  #floors(operation: Operation, model: PosixModel): Pick<Step, "floor" | "dataFloors"> {
+    const before = this.#steps.at(-1) as Step;
     const here = this.#steps.length;
-    if (operation.kind === "sync") return here;
-    if (operation.kind !== "fsync" && operation.kind !== "fdatasync") return before;
+    const { kind } = operation;
+    if (kind === "sync") return { ...before, floor: here };
+    if (kind !== "fsync" && kind !== "fdatasync") return before;
     const id = model.idOf(operation.path);
-    const isKept = (touch: Touch | undefined): boolean =>
-      operation.kind === "fsync" ? touch !== undefined : touch === "data";
-    const last = this.#steps.findLastIndex(
-      ({ touched }) => id !== undefined && isKept(touched.get(id)),
-    );
-    return Math.max(before, last);
+    if (id === undefined) return before;
+    // An overwrite in place changes nothing in the journal that fdatasync would have to wait for.
+    const kept: readonly unknown[] =
+      kind === "fsync" ? ["metadata", "data", "overwrite"] : ["data"];
+    const last = this.#steps.findLastIndex(({ touched }) => kept.includes(touched.get(id)));
+    return {
+      floor: Math.max(before.floor, last),
+      dataFloors: new Map(before.dataFloors).set(id, here),
+    };
   }
 
   /** What is wrong with a tree that was recovered after a cut at `progress`; empty when nothing is. */
   judge(found: Tree, { begun, returned }: Progress): string[] {
-    const oldest = (this.#steps[returned] as Step).floor;
+    const { floor, dataFloors } = this.#steps[returned] as Step;
     let best: string[] | undefined;
-    for (let step = begun; step >= oldest; step--) {
-      const complaints = this.#compare(found, step, begun);
+    for (let step = begun; step >= floor; step--) {
+      const { tree } = this.#steps[step] as Step;
+      const complaints = differences(found, tree, (actual, expected) => {
+        const oldest = Math.max(step, dataFloors.get(expected.id) ?? 0);
+        return this.#judgeContent(actual.content as Uint8Array, expected, step, oldest, begun);
+      });
       if (complaints.length === 0) return [];
       if (best === undefined || complaints.length < best.length)
         best = [
-          `closest to the tree after operation ${step} of ${oldest}..${begun}:`,
+          `closest to the tree after operation ${step} of ${floor}..${begun}:`,
           ...complaints,
         ];
     }
     return best as string[];
   }
 
-  #compare(found: Tree, step: number, newest: number): string[] {
-    const { tree } = this.#steps[step] as Step;
-    return differences(found, tree, (actual, expected) =>
-      this.#judgeContent(actual.content as Uint8Array, expected, step, newest),
-    );
-  }
-
+  /** @param oldest the contents after this step and those up to `newest` may be there. */
   #judgeContent(
     found: Uint8Array,
     expected: TreeNode,
     step: number,
+    oldest: number,
     newest: number,
   ): string | undefined {
+    const { id } = expected;
     const wanted = expected.content as Uint8Array;
-    if (found.length === wanted.length && Buffer.compare(found, wanted) === 0) return undefined;
     const versions: Uint8Array[] = [];
-    for (let at = step; at <= newest; at++) {
-      const content = this.#steps[at]?.byId.get(expected.id)?.content;
+    for (let at = oldest; at <= newest; at++) {
+      const content = this.#steps[at]?.byId.get(id)?.content;
       if (content !== undefined && content !== versions.at(-1)) versions.push(content);
     }
-    const next = this.#steps[step + 1];
-    const isHalfDone = step < newest && next?.touched.get(expected.id) === "data";
-    const sizes = [wanted.length, ...(isHalfDone ? [versions[1]?.length ?? wanted.length] : [])];
+    const next = step < newest ? this.#steps[step + 1] : undefined;
+    const isHalfDone = next?.touched.get(id) === "data";
+    const nextSize = isHalfDone ? next?.byId.get(id)?.content?.length : undefined;
+    const sizes = [wanted.length, nextSize ?? wanted.length];
     if (found.length < Math.min(...sizes) || found.length > Math.max(...sizes))
       return `size is ${found.length}, not ${sizes.join("…")}`;
+    if (versions.some((version) => Buffer.compare(version, found) === 0)) return undefined;
     const wrong = this.#foreignByte(found, versions, wanted.length);
     if (wrong < 0) return undefined;
-    if (this.#hasMoves(expected.id, step, newest) && isOfSectors(found, versions)) return undefined;
-    return `byte ${wrong} is ${found[wrong]}, which it never was since operation ${step}`;
+    if (this.#hasMoves(id, step, newest) && isOfSectors(found, versions)) return undefined;
+    return `byte ${wrong} is ${found[wrong]}, which it never was since operation ${oldest}`;
   }
 
   /** The first byte that no version has in its place, or -1. */
@@ -154,15 +161,21 @@ const byId = (tree: Tree): Map<number, TreeNode> =>
 
 /** Whether every sector of `found` is zero or stands somewhere in one of `versions`. */
 function isOfSectors(found: Uint8Array, versions: readonly Uint8Array[]): boolean {
-  const known = new Set<string>();
-  const sectors = function* (bytes: Uint8Array): Generator<string> {
-    for (let at = 0; at < bytes.length; at += SECTOR_SIZE) {
-      const sector = new Uint8Array(SECTOR_SIZE);
-      sector.set(bytes.subarray(at, at + SECTOR_SIZE));
-      yield Buffer.from(sector).toString("latin1");
-    }
-  };
-  known.add("\0".repeat(SECTOR_SIZE));
-  for (const version of versions) for (const sector of sectors(version)) known.add(sector);
-  return [...sectors(found)].every((sector) => known.has(sector));
+  const known = new Set(["\0".repeat(SECTOR_SIZE), ...versions.flatMap(sectorsOf)]);
+  return sectorsOf(found).every((sector, index) => {
+    const length = found.length - index * SECTOR_SIZE;
+    if (length >= SECTOR_SIZE) return known.has(sector);
+    // The last one may be more of a sector elsewhere.
+    const start = sector.slice(0, length);
+    return [...known].some((each) => each.startsWith(start));
+  });
+}
+
+/** Of the last one, what is missing is zeros. */
+function sectorsOf(bytes: Uint8Array): string[] {
+  return Array.from({ length: Math.ceil(bytes.length / SECTOR_SIZE) }, (_, index) => {
+    const sector = new Uint8Array(SECTOR_SIZE);
+    sector.set(bytes.subarray(index * SECTOR_SIZE, (index + 1) * SECTOR_SIZE));
+    return Buffer.from(sector).toString("latin1");
+  });
 }

@@ -11,7 +11,7 @@ export class OverlayDevice implements WritableDevice {
   readonly #image: Uint8Array;
   /** The pages that were written, by number. */
   readonly pages = new Map<number, Uint8Array>();
-  /** Writes that are still carried out; the others are lost, as by a power cut. */
+  /** Writes that are still carried out; all later ones fail, and change nothing. */
   writesLeft = Number.POSITIVE_INFINITY;
   writeCount = 0;
 
@@ -35,7 +35,7 @@ export class OverlayDevice implements WritableDevice {
   write(offset: number, bytes: Uint8Array): void {
     if (offset + bytes.length > this.sizeBytes) throw new RangeError(`nothing at byte ${offset}`);
     this.writeCount++;
-    if (this.writeCount > this.writesLeft) return;
+    if (this.writeCount > this.writesLeft) throw new Error("the power is off");
     this.#forEachPage(offset, bytes.length, (page, within, at, length) => {
       let copy = this.pages.get(page);
       if (copy === undefined) {

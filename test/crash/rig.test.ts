@@ -122,11 +122,11 @@ describe("OverlayDevice", () => {
     expect(image).toEqual(filled(7, SECTORS));
   });
 
-  test("loses all writes after the last one that is left", () => {
+  test("fails all writes after the last one that is left", () => {
     const device = new OverlayDevice(filled(0, SECTORS));
     device.writesLeft = 1;
     device.write(0, filled(1));
-    device.write(512, filled(2));
+    expect(() => device.write(512, filled(2))).toThrow("off");
     const into = new Uint8Array(1024);
     device.read(0, into);
     expect([into[0], into[512]]).toEqual([1, 0]);

@@ -41,8 +41,11 @@ interface Node {
   isTemporary: boolean;
 }
 
-/** How much of an inode a call has changed: `data` is what fdatasync has to keep. */
-export type Touch = "metadata" | "data";
+/**
+ * What of an inode a call has changed: `data` is what fdatasync has to keep; an `overwrite` may have
+ * changed bytes in place and nothing else.
+ */
+export type Touch = "metadata" | "data" | "overwrite";
 
 class Refusal extends Error {}
 
@@ -225,7 +228,7 @@ export class PosixModel {
   }
 
   #touch(node: Node, how: Touch): void {
-    if (how === "data" || !this.#touched.has(node.id)) this.#touched.set(node.id, how);
+    if (how !== "metadata" || !this.#touched.has(node.id)) this.#touched.set(node.id, how);
   }
 
   /** Directories of `path`, and its last name if that is there. */
@@ -372,9 +375,10 @@ export class PosixModel {
   }
 
   #put(node: Node, offset: number, bytes: Uint8Array): void {
-    node.content = resized(node.content, Math.max(node.content.length, offset + bytes.length));
+    const end = offset + bytes.length;
+    this.#touch(node, end <= node.content.length ? "overwrite" : "data");
+    node.content = resized(node.content, Math.max(node.content.length, end));
     node.content.set(bytes, offset);
-    this.#touch(node, "data");
   }
 
   #truncate(path: string, size: number): void {
