@@ -5,8 +5,8 @@ import { seedOfRun } from "../support/random.ts";
 import type { Report } from "./mutate.ts";
 import type { WriteReport } from "./write.ts";
 
-const READ_ROUNDS = 4000;
-const WRITE_ROUNDS = 250;
+const READ_ROUNDS = 1000;
+const WRITE_ROUNDS = 300;
 const TIME_LIMIT_MS = 240_000;
 /** Node itself, all golden images in memory, and a block cache of 1 MiB. */
 const PEAK_MIB_MAX = 400;

@@ -15,7 +15,9 @@ import {
   closeFilesystem,
   copyFileRange,
   createFile,
+  FallocateMode,
   type Filesystem,
+  fallocate,
   iomapForWrite,
   lookup,
   makeDirectory,
@@ -24,6 +26,7 @@ import {
   ROOT_INODE,
   release,
   removeXattr,
+  seekHole,
   setSize,
   setXattr,
   unlink,
@@ -42,6 +45,7 @@ const EXTENT_START = FIRST_ENTRY + 8;
 const INDEX_LEAF = FIRST_ENTRY + 4;
 const JOURNAL = 8;
 const SUPERBLOCK = 1024;
+const { PUNCH_HOLE, KEEP_SIZE } = FallocateMode;
 
 const corruption = (rule: CorruptionRule): unknown =>
   expect.objectContaining({ name: "CorruptionError", rule });
@@ -190,6 +194,39 @@ describe("a node of an extent tree that is met in two places", () => {
     writeFile(fs, inode, 0, bytesOf("x"));
     const write = (): number => writeFile(fs, inode, offset, bytesOf("x"));
     expect(write).toThrow(corruption("extent-order"));
+  });
+});
+
+describe("a triple indirect block whose pointers all lead back to it", () => {
+  const PATH = "/folder/triple";
+  const SIZE = 2 ** 34 - 1;
+  const looped = (): { fs: Filesystem; number: InodeNumber } => {
+    const patient = new Patient("ext2-1k");
+    const block = patient.view.getUint32(patient.iBlock(PATH) + 4 * 14, true);
+    for (let index = 0; index < patient.blockSize / 4; index++) {
+      patient.set32(block * patient.blockSize + 4 * index, block);
+    }
+    const fs = patient.openWritable({ errors: "continue" });
+    const number = patient.number(PATH);
+    fs.transact(CREDITS, (tx) => {
+      tx.edit(fs.inode(number)).sizeBytes = SIZE;
+    });
+    return { fs, number };
+  };
+
+  test("cannot be freed, and stays as it is", () => {
+    const { fs, number } = looped();
+    const { blocks512 } = fs.inode(number);
+    expect(() => setSize(fs, number, 0)).toThrow(corruption("bitmap-free"));
+    const punch = (): void => fallocate(fs, number, PUNCH_HOLE | KEEP_SIZE, 0, SIZE);
+    expect(punch).toThrow(corruption("bitmap-free"));
+    expect(fs.inode(number)).toMatchObject({ sizeBytes: SIZE, blocks512 });
+  });
+
+  test("is searched for holes, and written to, in little time", () => {
+    const { fs, number } = looped();
+    expect(seekHole(fs, fs.inode(number), 2 ** 30)).toBe(SIZE);
+    expect(writeFile(fs, fs.inode(number), 2 ** 31, new Uint8Array(50_000))).toBe(50_000);
   });
 });
 
