@@ -224,7 +224,8 @@ describe.skipIf(skip)("a mount that is written to", () => {
       const free = (): number => Number(output("stat", ["-f", "-c", "%f", path]));
       expect(free()).toBeGreaterThan(5000);
       fill("root");
-      expect(free()).toBeLessThan(10);
+      // A fiftieth is kept back even from root.
+      expect(free()).toBeLessThan(700);
       run("rm", [join(path, "user"), join(path, "root")]);
       expect(available()).toBeGreaterThan(15_000);
       unmount();

@@ -154,7 +154,7 @@ def privileges():
         "fallocate": lambda name: call(libc.fallocate(os.open(name, os.O_WRONLY), 0, 0, 100)),
     }
     for title, action in actions.items():
-        for bits in (0o6777, 0o2777, 0o4666):
+        for bits in (0o6777, 0o2777, 0o4666, 0o2666):
             name = f"{title} {bits:o}"
             os.write(create(name), b"some contents")
             os.chmod(name, bits)

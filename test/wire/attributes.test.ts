@@ -210,7 +210,11 @@ test.each([
   ["uid", 0x2, { uid: 4_000_000_000, killSetid: true }],
   ["gid", 0x4, { gid: 5, killSetid: true }],
   ["size", 0x8, { sizeBytes: 2 ** 40 }],
-  ["size, by somebody without privileges", 0x808, { sizeBytes: 2 ** 40, killSetid: true }],
+  [
+    "size, by somebody without privileges",
+    0x808,
+    { sizeBytes: 2 ** 40, killSetid: true, isStranger: true },
+  ],
   ["atime", 0x10, { accessedAt: { seconds: -2, nanoseconds: 10 } }],
   ["mtime", 0x20, { modifiedAt: { seconds: 2 ** 33, nanoseconds: 20 } }],
   ["both times to now", 0x1b0, { accessedAt: "now", modifiedAt: "now" }],
@@ -218,12 +222,13 @@ test.each([
   ["a file handle and a lock owner", 0x240, {}],
 ])("SETATTR changes %s", (_, valid, expected) => {
   const asked: unknown[] = [];
-  const fs = writable({
-    setAttributes: (number, changes) => {
-      asked.push(number, changes);
+  const answers = {
+    setAttributes: (...all: unknown[]) => {
+      asked.push(...all);
       return inode();
     },
-  });
+  };
+  const fs = writable(answers, { inode: () => inode() });
   expect(answerTo(setattr(valid), fs)).toEqual(
     reply(
       0,

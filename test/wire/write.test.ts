@@ -203,7 +203,7 @@ test.each([
   expect(plain.channel.maps.map(({ access }) => access)).toEqual([WriteAccess.ASK_TO_CLEAR]);
   expect(plain.channel.forgotten).toEqual([]);
   const clearing = exchange([write(0, "x", KILL_SUIDGID)], fs);
-  expect(cleared).toEqual([12, { killSetid: true }]);
+  expect(cleared).toEqual([12, { killSetid: true, isStranger: true }]);
   expect(clearing.channel.forgotten).toEqual([12]);
 });
 

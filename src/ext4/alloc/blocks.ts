@@ -30,6 +30,8 @@ export interface BlockRequest {
   readonly isMetadata?: boolean;
   /** Refuse rather than give blocks that do not begin at the goal. */
   readonly exact?: boolean;
+  /** Take what is kept back from everybody, too: for a map of what is allocated already. */
+  readonly mayTakeLast?: boolean;
 }
 
 /** Blocks in a row: whole clusters. */
@@ -48,7 +50,7 @@ export const ALLOCATE_CREDITS = 2;
  */
 export function allocateBlocks(fs: Filesystem, tx: Tx, request: BlockRequest): BlockRun {
   const { clusterBlocks } = fs.superblock;
-  const wanted = Math.min(Math.ceil(request.count / clusterBlocks), usableClusters(fs));
+  const wanted = Math.min(Math.ceil(request.count / clusterBlocks), usableClusters(fs, request));
   const found = wanted > 0 ? findClusters(fs, request, wanted) : undefined;
   if (found === undefined) throw new FsError(Errno.ENOSPC, "no block is free");
   takeClusters(fs, tx, found);
@@ -59,13 +61,19 @@ export function allocateBlocks(fs: Filesystem, tx: Tx, request: BlockRequest): B
   return { start: blockOf(fs, found.start), count: found.count * clusterBlocks };
 }
 
-/** Clusters that the operation in hand may take: the reserve is for root. */
-function usableClusters(fs: Filesystem): number {
+/**
+ * Clusters that the operation in hand may take: the reserve is for root, and what is kept back is for
+ * those that must not fail.
+ *
+ * @see fs/ext4/balloc.c, ext4_has_free_clusters
+ */
+function usableClusters(fs: Filesystem, { mayTakeLast }: BlockRequest): number {
   const { superblock } = fs;
   const { clusters } = fs.groups.countFree();
-  if (fs.writer.mayUseReserve) return clusters;
-  const reserved = Math.floor(superblock.reservedBlockCount / superblock.clusterBlocks);
-  return clusters - reserved - superblock.keptBackClusters;
+  if (mayTakeLast === true) return clusters;
+  const usable = clusters - superblock.keptBackClusters;
+  if (fs.writer.mayUseReserve) return usable;
+  return usable - Math.floor(superblock.reservedBlockCount / superblock.clusterBlocks);
 }
 
 /** At most `wanted` clusters; what is held for files does not count when nothing else is left. */

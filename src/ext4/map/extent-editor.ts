@@ -54,6 +54,8 @@ export class ExtentEditor {
   readonly #inode: Inode;
   readonly #seal: Seal | undefined;
   readonly #clusterBlocks: number;
+  /** An extent was taken apart: that must not fail because there is no block for another node. */
+  #tookApart = false;
 
   constructor(fs: Filesystem, tx: Tx, inode: Inode) {
     this.#fs = fs;
@@ -313,6 +315,7 @@ export class ExtentEditor {
       this.#removeEntry(levels, levels.length - 1);
       return;
     }
+    this.#tookApart = true;
     this.#modify(leaf);
     if (from === first) {
       node.setFileBlock(index, end);
@@ -449,7 +452,8 @@ export class ExtentEditor {
 
   /** An empty node, near what it is going to map. */
   #newNode(depth: number, block: FileBlock): [Block, ExtentNode] {
-    const number = takeMapBlock(this.#fs, this.#tx, this.#inode, this.#goal(block));
+    const goal = this.#goal(block);
+    const number = takeMapBlock(this.#fs, this.#tx, this.#inode, goal, this.#tookApart);
     const holder = this.#tx.create(number, this.#seal);
     const node = new ExtentNode(holder.view);
     node.format(depth, extentEntryMax(holder.bytes.length));

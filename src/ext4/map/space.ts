@@ -34,14 +34,25 @@ export function takeBlocks(
   return taken;
 }
 
-/** Allocates one block for the map of `inode`; under bigalloc the rest of its cluster is idle. */
-export function takeMapBlock(fs: Filesystem, tx: Tx, inode: Inode, goal: FsBlock): FsBlock {
+/**
+ * Allocates one block for the map of `inode`; under bigalloc the rest of its cluster is idle.
+ *
+ * @param mayTakeLast it maps what is allocated already: there is nearly always a block for that.
+ */
+export function takeMapBlock(
+  fs: Filesystem,
+  tx: Tx,
+  inode: Inode,
+  goal: FsBlock,
+  mayTakeLast = false,
+): FsBlock {
   const count = fs.superblock.clusterBlocks;
   const { start } = allocateBlocks(fs, tx, {
     goal,
     count,
     inode: inode.number,
     isMetadata: true,
+    mayTakeLast,
   });
   countBlocks(fs, tx, inode, count);
   return start;

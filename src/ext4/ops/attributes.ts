@@ -31,6 +31,8 @@ export interface AttributeChanges {
   readonly sizeBytes?: number;
   /** The caller lacks the privilege to keep set-id bits while it writes or truncates. */
   readonly killSetid?: boolean;
+  /** With `killSetid`: nor is the caller in the group of the file. */
+  readonly isStranger?: boolean;
 }
 
 const PERMISSIONS = 0o7777;
@@ -63,7 +65,7 @@ export function setAttributes(
       changeModeWithAcl(fs, tx, inode, mode & PERMISSIONS);
     }
     const changesOwner = uid !== undefined || gid !== undefined;
-    if (changesOwner || changes.killSetid === true) dropPrivileges(fs, tx, inode, mode);
+    if (changesOwner || changes.killSetid === true) dropPrivileges(fs, tx, inode, changes);
     else if (changes.sizeBytes !== undefined) dropCapability(fs, tx, inode);
     if (accessedAt !== undefined) inode.accessedAt = accessedAt === "now" ? tx.now : accessedAt;
     if (modifiedAt !== undefined) inode.modifiedAt = modifiedAt === "now" ? tx.now : modifiedAt;
@@ -90,14 +92,21 @@ function refuseChanges(inode: Inode, changes: AttributeChanges): void {
  * Takes the set-id bits and file capabilities from `inode`, as a change of its owner or a write by
  * somebody without privileges does.
  *
- * @param mode what the same call has set on purpose.
+ * A set-group-ID bit without leave to execute means nothing, and stays for members of the group; what
+ * the same call sets on purpose stays in any case.
+ *
  * @see fs/attr.c, setattr_should_drop_suidgid
  */
-function dropPrivileges(fs: Filesystem, tx: Tx, inode: Inode, mode?: number): void {
+function dropPrivileges(
+  fs: Filesystem,
+  tx: Tx,
+  inode: Inode,
+  { mode, isStranger }: AttributeChanges,
+): void {
   if (inode.isDirectory) return;
   if (mode === undefined) {
-    const executable = (inode.mode & GROUP_EXECUTE) !== 0;
-    inode.mode &= ~(executable ? SETUID | SETGID : SETUID);
+    const dropsGroup = isStranger === true || (inode.mode & GROUP_EXECUTE) !== 0;
+    inode.mode &= ~(dropsGroup ? SETUID | SETGID : SETUID);
   }
   dropCapability(fs, tx, inode);
 }

@@ -3,7 +3,7 @@ import { Errno } from "../../base/errno.ts";
 import { type AttributeChanges, FsError } from "../../ext4/index.ts";
 import { GetattrIn, Opcode, SetattrIn, SetattrValid, StatxIn } from "../abi.ts";
 import type { Request } from "../request.ts";
-import { changesOf, keepInStep, noteAccess } from "./changing.ts";
+import { changesOf, isStranger, keepInStep, noteAccess } from "./changing.ts";
 import type { Operation } from "./operation.ts";
 
 /** The kernel has room for a path of PATH_MAX less its NUL. @see fuse_readlink_page() */
@@ -37,13 +37,13 @@ export const Statx: Operation = {
   },
 };
 
-type Writable<T> = { -readonly [K in keyof T]: T[K] };
+type WantedChanges = { -readonly [K in keyof AttributeChanges]: AttributeChanges[K] };
 
 /** What the `fuse_setattr_in` at `at` asks for. */
-function takeChanges(request: Request, at: number): AttributeChanges {
+function takeChanges(request: Request, at: number): WantedChanges {
   const V = SetattrValid;
   const valid = request.u32(at, SetattrIn.valid);
-  const changes: Writable<AttributeChanges> = {};
+  const changes: WantedChanges = {};
   if (valid & V.MODE) changes.mode = request.u32(at, SetattrIn.mode) & PERMISSIONS;
   if (valid & V.UID) changes.uid = request.u32(at, SetattrIn.uid);
   if (valid & V.GID) changes.gid = request.u32(at, SetattrIn.gid);
@@ -77,10 +77,11 @@ export const Setattr: Operation = {
   changes: "attributes",
   serve(context, request, reply) {
     const changes = changesOf(context, request);
-    const inode = changes.setAttributes(
-      request.inode,
-      takeChanges(request, request.takeStruct(SetattrIn)),
-    );
+    const wanted = takeChanges(request, request.takeStruct(SetattrIn));
+    if (wanted.sizeBytes !== undefined && wanted.killSetid === true) {
+      wanted.isStranger = isStranger(request, context.fs.inode(request.inode));
+    }
+    const inode = changes.setAttributes(request.inode, wanted);
     keepInStep(context, request.node, inode);
     return reply.attributes(inode);
   },

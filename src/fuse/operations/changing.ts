@@ -53,6 +53,14 @@ export function hasPrivileges(fs: ServedFilesystem, inode: Inode): boolean {
   return (inode.mode & SET_ID) !== 0 || fs.getXattr(inode.number, CAPABILITY) !== undefined;
 }
 
+/**
+ * Whether the caller is not in the group of `inode`, as far as is known: a request names only one of
+ * the groups that a process has.
+ */
+export function isStranger(request: Request, inode: Inode): boolean {
+  return request.u32(0, InHeader.gid) !== inode.gid;
+}
+
 const NEVER_FREELY =
   InodeFlags.IMMUTABLE |
   InodeFlags.APPEND |

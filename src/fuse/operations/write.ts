@@ -23,7 +23,7 @@ import { nodeOf } from "../nodes.ts";
 import type { Reply } from "../reply.ts";
 import type { Request } from "../request.ts";
 import type { ServedChanges } from "../served-changes.ts";
-import { changesOf, hasPrivileges, keepInStep } from "./changing.ts";
+import { changesOf, hasPrivileges, isStranger, keepInStep } from "./changing.ts";
 import { refuseEncrypted } from "./data.ts";
 import { MappingBatch } from "./mappings.ts";
 import type { Context, Operation } from "./operation.ts";
@@ -45,9 +45,14 @@ function refuseFixed(inode: Inode, appends: boolean): void {
 }
 
 /** Takes set-id bits and capabilities away from `inode`, if it has any. */
-function takePrivileges({ fs, channel }: Context, changes: ServedChanges, inode: Inode): void {
+function takePrivileges(
+  { fs, channel }: Context,
+  changes: ServedChanges,
+  request: Request,
+  inode: Inode,
+): void {
   if (!hasPrivileges(fs, inode)) return;
-  changes.setAttributes(inode.number, { killSetid: true });
+  changes.setAttributes(inode.number, { killSetid: true, isStranger: isStranger(request, inode) });
   // What the kernel asks again after a WRITE does not include the mode.
   channel.forgetAttributes(nodeOf(inode.number));
 }
@@ -59,7 +64,7 @@ function takePrivilegesAs(
   request: Request,
   inode: Inode,
 ): void {
-  if (request.u32(0, InHeader.uid) !== ROOT_USER) takePrivileges(context, changes, inode);
+  if (request.u32(0, InHeader.uid) !== ROOT_USER) takePrivileges(context, changes, request, inode);
 }
 
 /** @throws FsError when a WRITE at `offset` must not be. */
@@ -126,7 +131,7 @@ export const Write: Operation = {
     refuseWrite(inode, offset);
     if (size === 0) return answerWritten(reply, 0);
     const clears = (request.u32(at, WriteIn.writeFlags) & WRITE_KILL_SUIDGID) !== 0;
-    if (clears) takePrivileges(context, changes, inode);
+    if (clears) takePrivileges(context, changes, request, inode);
     if (mapForWrite(context, changes, request, offset, offset + size)) return SERVE_BY_SHIM;
     channel.loadData();
     const written = changes.writeFile(fs.inode(request.inode), offset, request.takeRest());
