@@ -11,7 +11,7 @@ import { ourMount } from "../support/mounts.ts";
 import { skipBecause, whyNoE2fsprogs, whyNoFuse } from "../support/run.ts";
 import { withScope } from "../support/scope.ts";
 
-const ROUNDS = 2;
+const ROUNDS = 1;
 const WAYS = ["data", "inodes", "directories", "mixed"];
 
 describe.skipIf(skipBecause("disk-full", whyNoE2fsprogs(), whyNoFuse()))("a full disk", () => {

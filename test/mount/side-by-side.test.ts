@@ -10,11 +10,11 @@ import { e2fsck, mke2fs } from "../support/e2fsprogs.ts";
 import { sideBySide } from "../support/exercises.ts";
 import { kernelMount, ourMount } from "../support/mounts.ts";
 import { seedOfRun } from "../support/random.ts";
-import { skipBecause, whyNoFuse, whyNoKernelMount } from "../support/run.ts";
+import { run, skipBecause, whyNoFuse, whyNoKernelMount } from "../support/run.ts";
 import { withScope } from "../support/scope.ts";
 import { diffTrees, type Exception, type Tree, walkTree } from "../support/tree.ts";
 
-const CALLS = Number(process.env["CALLS"] ?? 6000);
+const CALLS = Number(process.env["CALLS"] ?? 4000);
 
 /** Where things lie and when they were made; what that needs of maps; how directories have grown. */
 const OTHERWISE: Exception = {
@@ -26,6 +26,13 @@ const ROOM: Exception = {
 };
 const S_IFDIR = 0o040000;
 const DIRECTORY_SIZE: Exception = { fields: ["size"], when: ({ type }) => type === S_IFDIR };
+
+/** Of an inline file that was made longer, the kernel cannot say where its hole is. */
+const INLINE_TAIL: Exception = {
+  fields: ["content"],
+  when: ({ content }) => content === "ENOENT",
+};
+const ATIME: Exception = { fields: ["atime"] };
 
 type Case = Pick<Configuration, "name" | "mke2fs"> & { readonly flags: readonly string[] };
 const CASES: readonly Case[] = [
@@ -47,21 +54,21 @@ describe.skipIf(skipBecause("side-by-side", whyNoKernelMount(), whyNoFuse()))("o
       const ours = ourMount(scope, image, { write: true, options });
       const differences = sideBySide(ours.path, kernel.path, seed, CALLS, flags);
       expect(differences, `SEED=${seed}`).toEqual([]);
-      const exceptions = [OTHERWISE, ROOM, DIRECTORY_SIZE];
-      const tree = walkTree(ours.path);
-      const [found, expected] = [tree, walkTree(kernel.path)].map(withoutSegments) as [Tree, Tree];
-      expect(diffTrees(found, expected, exceptions), `SEED=${seed}`).toEqual([]);
+      const tree = comparable(ours.path);
+      const exceptions = [OTHERWISE, ROOM, DIRECTORY_SIZE, INLINE_TAIL];
+      expect(diffTrees(tree, comparable(kernel.path), exceptions), `SEED=${seed}`).toEqual([]);
       ours.unmount();
 
       expect(e2fsck(image)).toBe("");
       const kernelOnOurs = kernelMount(scope, image, { write: true });
-      const FROZEN: Exception = { fields: ["atime"] };
-      expect(diffTrees(tree, walkTree(kernelOnOurs.path), [FROZEN, ROOM])).toEqual([]);
+      expect(diffTrees(tree, comparable(kernelOnOurs.path), [ATIME, ROOM, INLINE_TAIL])).toEqual(
+        [],
+      );
       churn(kernelOnOurs.path, "everything", "sync");
-      const changed = walkTree(kernelOnOurs.path);
+      const changed = comparable(kernelOnOurs.path);
       kernelOnOurs.unmount();
       const again = ourMount(scope, image, { write: true });
-      expect(diffTrees(walkTree(again.path), changed, [FROZEN, ROOM])).toEqual([]);
+      expect(diffTrees(comparable(again.path), changed, [ATIME, ROOM, INLINE_TAIL])).toEqual([]);
       again.unmount();
       expect(e2fsck(image)).toBe("");
     });
@@ -69,10 +76,13 @@ describe.skipIf(skipBecause("side-by-side", whyNoKernelMount(), whyNoFuse()))("o
 });
 
 /**
- * `tree` without the places of data and holes: zeros may be either, and the kernel, which allocates
- * later, decides otherwise. (The walk has seen that holes read as zeros.)
+ * The tree below `root` without the places of data and holes: zeros may be either, and the kernel
+ * takes promised blocks for data once they have been read. (The walk sees that holes are zeros.)
  */
-function withoutSegments(tree: Tree): Tree {
+function comparable(root: string): Tree {
   const segments = /"segments": (?:"[^"]*"|\[.*?\]), "sha256"/;
-  return new Map([...tree].map(([path, line]) => [path, line.replace(segments, '"sha256"')]));
+  // With block maps, the kernel's ext4 takes data for a hole that it has not allocated blocks for.
+  run("sync", ["-f", root]);
+  const lines = [...walkTree(root)];
+  return new Map(lines.map(([path, line]) => [path, line.replace(segments, '"sha256"')]));
 }

@@ -86,6 +86,8 @@ class Side:
             outcome = call.action(self)
         except OSError as error:
             outcome = errno.errorcode[error.errno]
+        # What a call has changed that was refused halfway is taken back, but for the times.
+        timed = timed and not isinstance(outcome, str)
         after = []
         for path in involved:
             shown, times = self.facts(path)
