@@ -9,6 +9,8 @@ export interface CrashConfiguration extends ModelOptions {
   /** As truncate(1) takes it. */
   readonly size: string;
   readonly mke2fs: readonly string[];
+  /** Kernels are built without what it needs for writing. */
+  readonly isRareInKernels?: boolean;
 }
 
 // biome-ignore format: a table
@@ -19,6 +21,6 @@ export const CRASH_CONFIGURATIONS: readonly CrashConfiguration[] = [
   { name: "no-checksums", blockSize: 1024, size: "4M", mke2fs: ["-b", "1024", "-O", "^metadata_csum,^64bit"] },
   { name: "orphan-file",  blockSize: 1024, size: "4M", mke2fs: ["-b", "1024", "-O", "orphan_file"] },
   { name: "no-extents",   blockSize: 1024, size: "4M", mke2fs: ["-b", "1024", "-O", "^extent,^64bit"], hasExtents: false },
-  { name: "quota",        blockSize: 1024, size: "4M", mke2fs: ["-b", "1024", "-O", "quota,project"] },
+  { name: "quota",        blockSize: 1024, size: "4M", mke2fs: ["-b", "1024", "-O", "quota,project"], isRareInKernels: true },
   { name: "bigalloc",     blockSize: 1024, size: "8M", mke2fs: ["-b", "1024", "-O", "bigalloc", "-C", "4096"], clusterSize: 4096 },
 ];

@@ -18,8 +18,8 @@
 
 import type { Random } from "../support/random.ts";
 import type { DeviceEvent } from "../support/recording-device.ts";
-import { DISCARDED } from "../support/recording-device.ts";
-import { type Disk, type Piece, SECTOR_SIZE } from "./disk.ts";
+import { DISCARDED, SECTOR_SIZE } from "../support/recording-device.ts";
+import type { Disk, Piece } from "./disk.ts";
 
 /**
  * The superblock has its checksum in its second sector; the kernel, too, relies on disks that write

@@ -2,7 +2,7 @@
  * The bytes that a disk holds, with a hash that is kept up to date sector by sector: two states with
  * equal bytes have equal hashes, however they came about.
  */
-export const SECTOR_SIZE = 512;
+import { SECTOR_SIZE } from "../support/recording-device.ts";
 
 /** A part of a write that reached the medium. */
 export interface Piece {

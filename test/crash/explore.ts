@@ -8,7 +8,7 @@ import { type CrashReport, Explorer } from "./explorer.ts";
 import { laterInTheJournal, type Workload } from "./workloads.ts";
 
 const OTHER_CASES_MAX = 24;
-const KERNEL_EVERY = 400;
+const KERNEL_EVERY = 150;
 /** One workload in so many begins somewhere in the journal, not at its start. */
 const LATER_EVERY = 3;
 
@@ -28,7 +28,8 @@ export async function explore(
   const random = randomFrom(seed);
   const scope = new Scope();
   try {
-    const kernelEvery = whyNoKernelMount() === undefined ? KERNEL_EVERY : 0;
+    const canAskKernel = whyNoKernelMount() === undefined && configuration.isRareInKernels !== true;
+    const kernelEvery = canAskKernel ? KERNEL_EVERY : 0;
     const explorer = new Explorer({
       ...{ scope, configuration, seed, otherCasesMax: OTHER_CASES_MAX, kernelEvery },
     });

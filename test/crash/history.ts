@@ -14,8 +14,8 @@
 import type { PosixModel, Touch } from "../support/posix/model.ts";
 import { describe, type Operation } from "../support/posix/operation.ts";
 import { differences, type Tree, type TreeNode } from "../support/posix/tree.ts";
+import { SECTOR_SIZE } from "../support/recording-device.ts";
 import type { Progress } from "./crash-states.ts";
-import { SECTOR_SIZE } from "./disk.ts";
 
 /** One operation and the tree after it. */
 interface Step {

@@ -13,6 +13,8 @@ export type DeviceEvent =
   /** An operation begins or has returned. */
   | { readonly kind: "begin" | "end" };
 
+/** What a disk writes at once, or not at all. */
+export const SECTOR_SIZE = 512;
 /** What discarded bytes read as: a device may return anything. */
 export const DISCARDED = 0xd5;
 
@@ -33,9 +35,14 @@ export class RecordingDevice implements WritableDevice {
     this.#device.read(offset, into);
   }
 
+  /** A disk takes whole sectors: what lies around the bytes in theirs is written again. */
   write(offset: number, bytes: Uint8Array): void {
     this.#device.write(offset, bytes);
-    this.log.push({ kind: "write", offset, bytes: bytes.slice() });
+    const start = offset - (offset % SECTOR_SIZE);
+    const end = Math.ceil((offset + bytes.length) / SECTOR_SIZE) * SECTOR_SIZE;
+    const sectors = new Uint8Array(end - start);
+    this.#device.read(start, sectors);
+    this.log.push({ kind: "write", offset: start, bytes: sectors });
   }
 
   flush(): void {
