@@ -6,8 +6,11 @@ import {
   closeFilesystem,
   type Filesystem,
   openWritableFilesystem,
+  ROOT_INODE,
   ShutdownMode,
   shutdown,
+  syncFile,
+  syncFilesystem,
 } from "../../src/ext4/index.ts";
 import { skipBecause, whyNoE2fsprogs } from "../support/run.ts";
 import { askDebugfs, complaintsAbout, freshImage } from "../support/writable-image.ts";
@@ -36,6 +39,8 @@ describe.skipIf(skip)("shutdown", () => {
     const refused = expect.objectContaining({ errno: Errno.EIO });
     expect(() => fs.transact(1, () => {})).toThrow(refused);
     expect(() => fs.writer.transactions.commit()).toThrow(refused);
+    expect(() => syncFilesystem(fs)).toThrow(refused);
+    expect(() => syncFile(fs, ROOT_INODE, true)).toThrow(refused);
     shutdown(fs, ShutdownMode.DEFAULT);
     closeFilesystem(fs);
     expect(Buffer.compare(image, before)).toBe(0);

@@ -6,12 +6,16 @@ import type { InodeNumber } from "../../base/numbers.ts";
 import type { Filesystem } from "../filesystem.ts";
 import { storeTimes } from "./times.ts";
 
-/** Returns when everything done so far is on stable storage. @throws FsError EIO */
+/**
+ * Returns when everything done so far is on stable storage.
+ *
+ * @throws FsError EIO; whatever operations are refused with once writing has ended.
+ */
 export function syncFilesystem(fs: Filesystem): void {
   if (!fs.isWritable) return;
   const { transactions, device } = fs.writer;
   storeTimes(fs);
-  if (transactions.hasChanges) transactions.commit();
+  if (transactions.isAborted || transactions.hasChanges) transactions.commit();
   else device.flush();
 }
 
@@ -19,7 +23,7 @@ export function syncFilesystem(fs: Filesystem): void {
  * Returns when the contents of inode `number`, its attributes and its names are on stable storage.
  *
  * @param dataOnly times alone are not worth a commit: fdatasync(2).
- * @throws FsError EIO
+ * @throws FsError EIO; whatever operations are refused with once writing has ended.
  */
 export function syncFile(fs: Filesystem, number: InodeNumber, dataOnly: boolean): void {
   if (!fs.isWritable) return;
@@ -27,6 +31,6 @@ export function syncFile(fs: Filesystem, number: InodeNumber, dataOnly: boolean)
   const inode = fs.inode(number);
   if (!dataOnly) storeTimes(fs, number);
   const changedIn = dataOnly ? inode.changedIn : Math.max(inode.changedIn, inode.timesChangedIn);
-  if (changedIn >= transactions.runningId) transactions.commit();
+  if (transactions.isAborted || changedIn >= transactions.runningId) transactions.commit();
   else device.flush();
 }
