@@ -3,6 +3,7 @@
  * e2fsck, what was synced is there, and the filesystem is sound. `SEED=n` in front replays the work,
  * not the moments; `ROUNDS=n` kills more often.
  */
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
@@ -16,6 +17,8 @@ import { Scope } from "../support/scope.ts";
 const ROUNDS = 3;
 const LIFE_MS_MIN = 300;
 const LIFE_MS_SPREAD = 2500;
+/** With commit=1, on a busy machine. */
+const COMMITTED_AFTER_MS = 2500;
 
 describe.skipIf(skipBecause("kill", whyNoE2fsprogs(), whyNoFuse()))("kill -9", () => {
   test.each([
@@ -43,6 +46,24 @@ describe.skipIf(skipBecause("kill", whyNoE2fsprogs(), whyNoFuse()))("kill -9", (
         expect(await next.stop(), where).toBe(0);
         expect(e2fsck(image), where).toBe("");
       }
+    } finally {
+      scope.close();
+    }
+  });
+
+  test("loses nothing that is older than commit= seconds, synced or not", async () => {
+    const scope = new Scope();
+    try {
+      const image = join(scope.temporaryFolder(), "image");
+      mke2fs(image, "64M", ["-t", "ext4"]);
+      const server = await ForegroundServer.start(scope, image, ["rw", "commit=1"]);
+      const contents = "unsynced".repeat(10_000);
+      mkdirSync(join(server.path, "folder"));
+      writeFileSync(join(server.path, "folder/file"), contents);
+      await sleep(COMMITTED_AFTER_MS);
+      await server.kill();
+      const next = await ForegroundServer.start(scope, image, ["ro"]);
+      expect(readFileSync(join(next.path, "folder/file"), "utf8")).toBe(contents);
     } finally {
       scope.close();
     }
