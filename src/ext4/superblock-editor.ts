@@ -29,6 +29,9 @@ export class SuperblockEditor {
   readonly #checksums: Checksums;
   readonly #number: FsBlock;
   readonly #at: number;
+  /** The cached block, and the view of it that was made last. */
+  #viewed: Block | undefined;
+  #view: DataView = new DataView(new ArrayBuffer(0));
 
   constructor(superblock: Superblock, blocks: BlockCache, checksums: Checksums) {
     this.#superblock = superblock;
@@ -120,8 +123,13 @@ export class SuperblockEditor {
     }
   }
 
-  #viewOf({ bytes }: Block): DataView {
-    return new DataView(bytes.buffer, bytes.byteOffset + this.#at, SUPERBLOCK_SIZE);
+  #viewOf(block: Block): DataView {
+    if (this.#viewed !== block) {
+      const { buffer, byteOffset } = block.bytes;
+      this.#viewed = block;
+      this.#view = new DataView(buffer, byteOffset + this.#at, SUPERBLOCK_SIZE);
+    }
+    return this.#view;
   }
 
   #seal(block: Block): void {

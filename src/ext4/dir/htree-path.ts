@@ -15,7 +15,7 @@ import {
 import type { Directory } from "./contents.ts";
 
 /** One node on the way, and the entry of it that was followed. */
-export interface Step {
+export class Step {
   readonly block: Block;
   /** Where the entries of the node begin. */
   readonly entriesAt: number;
@@ -24,6 +24,16 @@ export interface Step {
   /** The hashes that the node covers. */
   readonly key: number;
   readonly endKey: number;
+
+  /** @param hash of the entry to be followed. */
+  constructor(block: Block, entriesAt: number, hash: number, key: number, endKey: number) {
+    this.block = block;
+    this.entriesAt = entriesAt;
+    this.node = new HtreeNode(block.view, entriesAt);
+    this.index = this.node.find(hash);
+    this.key = key;
+    this.endKey = endKey;
+  }
 }
 
 export class HtreePath {
@@ -36,10 +46,7 @@ export class HtreePath {
   constructor(directory: Directory, hash: number) {
     this.#directory = directory;
     const root = directory.indexRoot();
-    const entriesAt = ROOT_ENTRIES_AT;
-    const node = new HtreeNode(root.view, entriesAt);
-    const index = node.find(hash);
-    this.#steps.push({ block: root, entriesAt, node, index, key: 0, endKey: HASH_END });
+    this.#steps.push(new Step(root, ROOT_ENTRIES_AT, hash, 0, HASH_END));
     this.#descend(indirectLevels(root.view), hash);
   }
 
@@ -98,10 +105,9 @@ export class HtreePath {
       const key = keyOf(above);
       const endKey = endKeyOf(above);
       const block = directory.indexNode(above.node.block(above.index));
-      const entriesAt = NODE_ENTRIES_AT;
-      const node = new HtreeNode(block.view, entriesAt);
-      checkHtreeRange(node, key, endKey, { inode: directory.number, block: block.number });
-      this.#steps.push({ block, entriesAt, node, index: node.find(hash), key, endKey });
+      const step = new Step(block, NODE_ENTRIES_AT, hash, key, endKey);
+      checkHtreeRange(step.node, key, endKey, { inode: directory.number, block: block.number });
+      this.#steps.push(step);
     }
     if (++this.#visited > directory.partCount) {
       throw directory.corruption("htree-block", "the index leads to a block more than once");

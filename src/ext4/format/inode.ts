@@ -15,6 +15,7 @@ import type { FsBlock, InodeNumber } from "../../base/numbers.ts";
 import { join32 } from "../../base/numbers.ts";
 import { CorruptionError, FsError } from "../errors.ts";
 import type { Checksums } from "./checksum.ts";
+import type { ExtentNode } from "./extent.ts";
 import { Incompat, RoCompat } from "./features.ts";
 import type { Superblock } from "./superblock.ts";
 
@@ -96,6 +97,8 @@ export class Inode {
   #xattrBlock = 0 as FsBlock;
   #checksumSeed = 0;
   #iBlock: Uint8Array | undefined;
+  /** The root of its extent tree, once that was checked. Of `map/extent-tree.ts`. */
+  extentRoot: ExtentNode | undefined = undefined;
   /** The handle that saved it for a rollback last. The journal's. */
   savedBy = 0;
   /** The transaction that changed it last: what fsync has to see committed. The journal's. */

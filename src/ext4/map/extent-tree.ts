@@ -22,28 +22,23 @@ import {
 import { I_BLOCK_SIZE, type Inode, InodeLayout } from "../format/inode.ts";
 import { HOLE, type Run } from "./run.ts";
 
-const roots = new WeakMap<Inode, ExtentNode>();
-
 /** The root of the tree of `inode`, checked. */
 export function extentRoot(fs: Filesystem, inode: Inode): ExtentNode {
-  const known = roots.get(inode);
-  if (known !== undefined) return known;
+  if (inode.extentRoot !== undefined) return inode.extentRoot;
   const view = rootView(inode);
   const depth = Math.min(le16(view, 0, ExtentHeader.depth), EXT_DEPTH_MAX);
   const bounds = boundsOf(fs, depth, 0, FILE_BLOCK_END, false);
   checkExtentNode(view, bounds, { inode: inode.number });
-  const root = new ExtentNode(view);
-  roots.set(inode, root);
-  return root;
+  inode.extentRoot = new ExtentNode(view);
+  return inode.extentRoot;
 }
 
 /** Makes `i_block` of `inode`, which a transaction has, the root of a tree without extents. */
 export function formatExtentRoot(inode: Inode): void {
   inode.iBlock.fill(0);
   const view = rootView(inode);
-  const root = new ExtentNode(view);
-  root.format(0, extentEntryMax(view.byteLength));
-  roots.set(inode, root);
+  inode.extentRoot = new ExtentNode(view);
+  inode.extentRoot.format(0, extentEntryMax(view.byteLength));
 }
 
 function rootView({ raw }: Inode): DataView {
