@@ -52,6 +52,7 @@ import { findRun, readFileBlock } from "../map/iomap.ts";
 import { newRun } from "../map/run.ts";
 import type { DirectoryChanges } from "./directory-changes.ts";
 import { EntryHash } from "./entry-hash.ts";
+import { LastSearch } from "./last-search.ts";
 import { RoomHints } from "./room-hints.ts";
 
 /** Bytes of the parent's inode number in front of the first inline entry. */
@@ -102,6 +103,8 @@ export class Directory {
   readonly sealNode: Seal | undefined;
   /** Where a directory without an index may have room; forgotten with the rollback of a change. */
   readonly roomHints = new RoomHints();
+  /** For `findEntry`; forgotten with every change. */
+  readonly lastSearch = new LastSearch();
   readonly #mayHaveIndex: boolean;
   /** Where the entries of a block end. */
   readonly #blockEnd: number;
@@ -158,12 +161,14 @@ export class Directory {
     return this.#version;
   }
 
-  /** Says that entries are about to change. */
+  /** Says that entries are about to change. Nobody searches for any before they have. */
   noteChange(tx: Tx): void {
     this.#version++;
+    this.lastSearch.forget();
     tx.onRollback(() => {
       this.#version++;
       this.roomHints.forget();
+      this.lastSearch.forget();
     });
   }
 

@@ -24,7 +24,7 @@ import {
 } from "../format/dirent.ts";
 import type { Inode } from "../format/inode.ts";
 import type { Tx } from "../journal/transaction.ts";
-import type { Directory } from "./contents.ts";
+import { type Directory, directoryOf } from "./contents.ts";
 import { appendEntries, fillHole, startChange } from "./growth.ts";
 import { insertIndexed, makeIndexed } from "./htree-insert.ts";
 import { insertInline, moveToBlock } from "./inline-directory.ts";
@@ -69,8 +69,10 @@ export function removeEntry(
   directory: Inode,
   name: Uint8Array,
 ): InodeNumber {
+  const searched = directoryOf(fs, directory);
+  const { part, entries, at } = placeOf(searched, wantedName(searched, name));
   const changed = startChange(fs, tx, directory);
-  const { part, entries, at } = placeToChange(tx, changed, wantedName(changed, name));
+  if (entries instanceof Block) tx.modify(entries, changed.sealEntries);
   const child = direntInode(entries.view, at);
   const free = eraseDirent(entries, changed.startOf(part), at, changed.format);
   changed.roomHints.noteFree(part, free);
@@ -92,8 +94,10 @@ export function replaceEntry(
   child: InodeNumber,
   mode: number,
 ): InodeNumber {
+  const searched = directoryOf(fs, directory);
+  const { entries, at } = placeOf(searched, nameToStore(searched, name));
   const changed = startChange(fs, tx, directory);
-  const { entries, at } = placeToChange(tx, changed, nameToStore(changed, name));
+  if (entries instanceof Block) tx.modify(entries, changed.sealEntries);
   const before = direntInode(entries.view, at);
   setDirentTarget(entries.view, at, changed.format, { inode: child, mode });
   return before;
@@ -106,13 +110,10 @@ function nameToStore(directory: Directory, name: Uint8Array): WantedName {
   throw new FsError(Errno.ENOKEY, `directory ${directory.number} is encrypted`);
 }
 
-function placeToChange(tx: Tx, directory: Directory, wanted: WantedName | undefined): EntryPlace {
+function placeOf(directory: Directory, wanted: WantedName | undefined): EntryPlace {
   const place = wanted === undefined ? undefined : findEntry(directory, wanted);
-  if (place === undefined) {
-    throw new FsError(Errno.ENOENT, `inode ${directory.number} has no such entry`);
-  }
-  if (place.entries instanceof Block) tx.modify(place.entries, directory.sealEntries);
-  return place;
+  if (place !== undefined) return place;
+  throw new FsError(Errno.ENOENT, `inode ${directory.number} has no such entry`);
 }
 
 /** Adds an entry where there is room first, in a directory of blocks without an index. */

@@ -24,7 +24,22 @@ export interface EntryPlace {
  * @throws CorruptionError when the part of the directory that was looked into cannot be trusted.
  */
 export function findEntry(directory: Directory, wanted: WantedName): EntryPlace | undefined {
-  return directory.isIndexed ? findIndexed(directory, wanted) : findLinear(directory, wanted);
+  const { lastSearch } = directory;
+  const { stored } = wanted;
+  if (stored !== undefined && lastSearch.isFor(stored)) return foundLast(directory);
+  const found = directory.isIndexed
+    ? findIndexed(directory, wanted)
+    : findLinear(directory, wanted);
+  if (stored !== undefined) lastSearch.note(stored, found?.part ?? -1, found?.at ?? 0);
+  return found;
+}
+
+/** What the last search found. Its block may have left the cache since. */
+function foundLast(directory: Directory): EntryPlace | undefined {
+  const { part, at } = directory.lastSearch;
+  if (part < 0) return undefined;
+  const entries = directory.entries(part);
+  return entries === undefined ? undefined : { part, entries, at };
 }
 
 /** Finds some entry other than "." and "..". */
