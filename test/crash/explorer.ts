@@ -99,7 +99,6 @@ const EXPECTED_OF_E2FSCK = [
   // The orphans in it were freed a moment before.
   /^Orphan file \(inode \d+\) block \d+ is not clean\.$/,
   /^Clear\? yes$/,
-  /extent tree \(at level \d+\) could be (shorter|narrower)\. {2}Optimize\? yes$/,
   /FILE SYSTEM WAS MODIFIED/,
   /: \d+\/\d+ files \(.* blocks$/,
   /^status [01]$/,

@@ -21,7 +21,8 @@ import type { Progress } from "./crash-states.ts";
 interface Step {
   readonly operation: Operation | undefined;
   readonly tree: Tree;
-  readonly byId: ReadonlyMap<number, TreeNode>;
+  /** By inode; of files that are open without a name as well: they may get their name back. */
+  readonly contents: ReadonlyMap<number, Uint8Array>;
   readonly touched: ReadonlyMap<number, Touch>;
   /** No recovered tree may be older than this step, once the operation has returned. */
   readonly floor: number;
@@ -42,7 +43,7 @@ export class History {
     this.#steps.push({
       operation: undefined,
       tree,
-      byId: byId(tree),
+      contents: start.contents(),
       touched: new Map(),
       floor: 0,
       dataFloors: new Map(),
@@ -54,7 +55,7 @@ export class History {
     const tree = model.tree();
     const { touched } = model;
     const { floor, dataFloors } = this.#floors(operation, model);
-    this.#steps.push({ operation, tree, byId: byId(tree), touched, floor, dataFloors });
+    this.#steps.push({ operation, tree, contents: model.contents(), touched, floor, dataFloors });
   }
 
   /** The operations that a cut at `progress` leaves open, and the one before, by number. */
@@ -115,12 +116,12 @@ export class History {
     const wanted = expected.content as Uint8Array;
     const versions: Uint8Array[] = [];
     for (let at = oldest; at <= newest; at++) {
-      const content = this.#steps[at]?.byId.get(id)?.content;
+      const content = this.#steps[at]?.contents.get(id);
       if (content !== undefined && content !== versions.at(-1)) versions.push(content);
     }
     const next = step < newest ? this.#steps[step + 1] : undefined;
     const isHalfDone = next?.touched.get(id) === "data";
-    const nextSize = isHalfDone ? next?.byId.get(id)?.content?.length : undefined;
+    const nextSize = isHalfDone ? next?.contents.get(id)?.length : undefined;
     const sizes = [wanted.length, nextSize ?? wanted.length];
     if (found.length < Math.min(...sizes) || found.length > Math.max(...sizes))
       return `size is ${found.length}, not ${sizes.join("…")}`;
@@ -155,9 +156,6 @@ export class History {
       );
   }
 }
-
-const byId = (tree: Tree): Map<number, TreeNode> =>
-  new Map([...tree.values()].map((node) => [node.id, node]));
 
 /** Whether every sector of `found` is zero or stands somewhere in one of `versions`. */
 function isOfSectors(found: Uint8Array, versions: readonly Uint8Array[]): boolean {

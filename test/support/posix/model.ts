@@ -108,6 +108,18 @@ export class PosixModel {
     this.#open.clear();
   }
 
+  /** The contents of all files by inode, those included that are open and have no name any more. */
+  contents(): Map<number, Uint8Array> {
+    const contents = new Map<number, Uint8Array>();
+    const visit = (node: Node): void => {
+      if (node.type === "file") contents.set(node.id, node.content);
+      for (const child of node.entries.values()) visit(child);
+    };
+    visit(this.#root);
+    for (const node of this.#open.values()) visit(node);
+    return contents;
+  }
+
   tree(): Tree {
     const tree = new Map<string, TreeNode>();
     const visit = (path: string, node: Node): void => {
