@@ -50,6 +50,8 @@ export class Server {
   /** The worker has said its last word, or died. */
   #over = false;
   #stopped = false;
+  /** What the worker died of. */
+  #death = new Error("the worker ended without a word");
   #loading: Promise<Addon> | undefined;
 
   /**
@@ -61,8 +63,11 @@ export class Server {
     const workerData: WorkerData = { control: this.#control.buffer };
     this.#worker = new Worker(script, { workerData, resourceLimits: RESOURCE_LIMITS });
     this.#worker.on("message", (message: WorkerMessage) => this.#hear(message));
-    this.#worker.on("error", (error) => this.#lose(error));
-    this.#worker.on("exit", () => this.#lose(new Error("the worker ended without a word")));
+    // An error overtakes the messages that were sent before it; the exit does not.
+    this.#worker.on("error", (error) => {
+      this.#death = error;
+    });
+    this.#worker.on("exit", () => this.#lose(this.#death));
     this.#mounted.promise.catch(ignore);
     this.#ended.promise.catch(ignore);
   }
