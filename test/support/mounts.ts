@@ -2,6 +2,7 @@
  * Mounts an image by the kernel's ext4 on a loop device, or by our own command. What is mounted is
  * taken down by the scope it was made in.
  */
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { output, run } from "./run.ts";
 import type { Scope } from "./scope.ts";
@@ -75,23 +76,40 @@ function mountExt4(scope: Scope, source: string, path: string, words: readonly s
   scope.add(() => run("umount", [path]));
 }
 
-/**
- * Mounts `image` with our own command. Once unmounted, the image is closed: the server lets go of its
- * lock last.
- */
+/** Mounts `image` with our own command. Once it is unmounted, its server has ended, too. */
 export function ourMount(scope: Scope, image: string, options: MountOptions = {}): Mounted {
   const inner = scope.child();
   const path = inner.temporaryFolder();
   const words = [options.write === true ? "rw" : "ro", ...(options.options ?? [])];
   run(COMMAND, [image, path, "-o", words.join(",")]);
-  inner.add(() => awaitServerOf(image));
+  inner.add(() => awaitServerOf(path));
   inner.add(() => run("umount", [path]));
   return { path, source: image, unmount: () => inner.close() };
 }
 
-/** Waits until no server has `image` open. umount(8) is back before the last changes are written. */
-function awaitServerOf(image: string): void {
-  run("flock", [image, "true"]);
+const POLL_MS = 5;
+const PATIENCE_MS = 60_000;
+
+/** Waits until nobody serves a mount at `path`: umount(8) is back before the last changes are written. */
+function awaitServerOf(path: string): void {
+  const deadline = Date.now() + PATIENCE_MS;
+  while (isServed(path)) {
+    if (Date.now() > deadline) throw new Error(`the server of ${path} does not end`);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, POLL_MS);
+  }
+}
+
+/** Whether a process has `path` among its arguments. */
+function isServed(path: string): boolean {
+  return readdirSync("/proc").some((name) => {
+    try {
+      return (
+        /^\d/.test(name) && readFileSync(`/proc/${name}/cmdline`, "utf8").includes(`${path}\0`)
+      );
+    } catch {
+      return false; // it ended meanwhile
+    }
+  });
 }
 
 /** A copy of the file `image` with its holes kept, as the file is at this moment. */
