@@ -131,7 +131,11 @@ napi_value flushDevice(napi_env env, napi_callback_info info) {
   int32_t fd = -1;
   napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
   napi_get_value_int32(env, argument, &fd);
-  return resultOf(env, fdatasync(fd) == 0 ? 0 : -errno);
+  int result;
+  do {
+    result = fdatasync(fd);
+  } while (result != 0 && errno == EINTR);
+  return resultOf(env, result == 0 ? 0 : -errno);
 }
 
 /** A call `(fd, offset, length)` that does `action` there. */
