@@ -87,13 +87,13 @@ export class Server {
       await Promise.race([this.#ready.promise, this.#endTooSoon()]);
       if (!isDescriptor(plan.mountpoint))
         this.#dev = await Promise.race([this.#reach(devBefore), this.#endTooSoon()]);
-      if (this.#stopped) throw new MountFailure("stopped before the mount was ready");
       this.#live = true;
     } catch (error) {
       await this.#takeDown(mount);
       await this.#ended.promise;
       throw error;
     }
+    if (this.#stopped) await this.stop();
   }
 
   /** Resolves when nothing is mounted any more; rejects when the worker died of a bug. */
@@ -101,7 +101,7 @@ export class Server {
     return this.#ended.promise;
   }
 
-  /** Unmounts and lets the worker end. Before `start` has resolved, makes it fail. */
+  /** Unmounts and lets the worker end: at once, or else as soon as the mount is live. */
   async stop(): Promise<void> {
     this.#stopped = true;
     if (!this.#live || this.#mount === undefined) return;

@@ -276,6 +276,16 @@ os.execv(command, [command, "-f", image, f"/dev/fd/{fuse}", "-o", "ro"])`;
       expect(server.stderr).toBe("");
     });
 
+    test("on a signal that comes before the mount is live", async () => {
+      const server = new Foreground(COMMAND, ["-f", image, mountpoint, "-o", "ro"]);
+      // Without a pause: the server learns within a millisecond that its mount answers.
+      const end = Date.now() + PATIENCE_MS;
+      while (mountAt(mountpoint) === undefined && Date.now() < end);
+      server.process.kill("SIGTERM");
+      expect(await server.exit(), server.stderr).toBe(0);
+      expect(mountAt(mountpoint)).toBeUndefined();
+    });
+
     test("on a signal although a file is open", async () => {
       const server = await foreground("ro");
       const fd = openSync(join(mountpoint, "hello"), "r");
