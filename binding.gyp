@@ -15,6 +15,7 @@
         "native/mount.cc",
         "native/mover.cc",
         "native/reader.cc",
+        "native/spin.cc",
         "native/wake_timer.cc",
         "native/writer.cc",
       ],

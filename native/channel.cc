@@ -25,6 +25,8 @@
 #include <cstring>
 #include <tuple>
 
+#include "monotonic.h"
+
 namespace {
 
 /** Headers of a WRITE: its data starts behind them. */
@@ -87,7 +89,7 @@ int Channel::start() {
   sigaddset(&wake, wakeSignal());
   pthread_sigmask(SIG_UNBLOCK, &wake, nullptr);
   // Whoever made the descriptor may have wanted to poll it.
-  fcntl(options_.fuseFd, F_SETFL, fcntl(options_.fuseFd, F_GETFL) & ~O_NONBLOCK);
+  setBlocking(true);
   const int error = timer_.start(wakeSignal());
   if (error != 0) return error;
   body_ = mover_.takeBuffer();
@@ -125,8 +127,31 @@ bool Channel::isReady() const {
   return poll(&fuse, 1, 0) != 0;
 }
 
-/** Reads one request. @returns its length, zero at the end, or a negative errno. */
+/** Waits for a request. @returns its length, zero at the end, or a negative errno. */
 ssize_t Channel::receive() {
+  const int64_t start = nowNs();
+  ssize_t length = -EAGAIN;
+  if (spin_.pays()) {
+    setBlocking(false);
+    while ((length = readRequest()) == -EAGAIN && !interrupted_ && !spin_.isOver(start)) relax();
+  }
+  if (length == -EAGAIN) {
+    setBlocking(true);
+    length = readRequest();
+  }
+  spin_.waited(nowNs() - start);
+  return length;
+}
+
+void Channel::setBlocking(bool blocking) {
+  if (blocking == blocking_) return;
+  blocking_ = blocking;
+  const int others = fcntl(options_.fuseFd, F_GETFL) & ~O_NONBLOCK;
+  fcntl(options_.fuseFd, F_SETFL, blocking ? others : others | O_NONBLOCK);
+}
+
+/** Reads one request. @returns its length, zero at the end, or a negative errno. */
+ssize_t Channel::readRequest() {
   const iovec parts[2] = {{request.data, HEAD_BYTES}, {body_->data(), request.count - HEAD_BYTES}};
   waiting_ = true;
   const ssize_t length = readv(readFd_.get(), parts, 2);

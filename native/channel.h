@@ -20,6 +20,7 @@
 #include "descriptor.h"
 #include "mapping_cache.h"
 #include "mover.h"
+#include "spin.h"
 #include "wake_timer.h"
 
 /** What `Channel::next` returns besides lengths; src/fuse/channel.ts has the same. */
@@ -91,6 +92,8 @@ class Channel {
  private:
   bool isReady() const;
   ssize_t receive();
+  ssize_t readRequest();
+  void setBlocking(bool blocking);
   bool serve(size_t length);
   bool serveRead();
   bool serveWrite();
@@ -127,6 +130,9 @@ class Channel {
   int32_t closedBy_ = 0;
   const pthread_t thread_;
   WakeTimer timer_;
+  Spin spin_;
+  /** Whether `readFd_` waits for a request; not known at first. */
+  std::optional<bool> blocking_;
   Descriptor readFd_;  // a duplicate of fuseFd, until `interrupt` puts endFd_ in its place
   Descriptor endFd_;   // always at its end of file
   std::atomic<bool> interrupted_{false};

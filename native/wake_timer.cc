@@ -9,6 +9,8 @@
 
 #include <algorithm>
 
+#include "monotonic.h"
+
 namespace {
 
 /** Deadlines are computed over and over from what is left to wait: so much they differ. */
@@ -20,12 +22,6 @@ timespec toTimespec(int64_t ms) {
 }
 
 }  // namespace
-
-int64_t nowMs() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
-}
 
 WakeTimer::~WakeTimer() {
   if (made_) timer_delete(timer_);

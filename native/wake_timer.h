@@ -7,9 +7,6 @@
 
 #include <cstdint>
 
-/** Milliseconds of the clock that deadlines are meant in; it never jumps. */
-int64_t nowMs();
-
 class WakeTimer {
  public:
   WakeTimer() = default;
@@ -21,7 +18,7 @@ class WakeTimer {
   int start(int signal);
 
   /**
-   * Lets the signal come at `deadline` at the latest; perhaps earlier as well, and from then on again
+   * Lets the signal come at `deadline` (of `nowMs`) at the latest; perhaps earlier as well, and from then on again
    * and again, since the first may come just before the call that it is meant for.
    */
   void wakeAt(int64_t deadline);

@@ -159,6 +159,31 @@ describe("next()", () => {
     expect(performance.now() - before).toBeGreaterThanOrEqual(29);
   });
 
+  test("does not stay awake for long when no request follows another", () => {
+    const channel = openChannel();
+    for (let i = 0; i < 3; i++) {
+      kernel.send(LOOKUP, 1);
+      channel.next(NO_REPLY, 1000);
+    }
+    const before = process.cpuUsage();
+    expect(channel.next(NO_REPLY, 400)).toBe(TIMED_OUT);
+    const { user, system } = process.cpuUsage(before);
+    expect((user + system) / 1000).toBeLessThan(100);
+  });
+
+  test("takes a request that comes when it has gone to sleep", () => {
+    const channel = openChannel();
+    kernel.send(LOOKUP, 1);
+    channel.next(NO_REPLY, 1000);
+    const { fd, request } = kernel.unsent(READ, NODE);
+    const source = `
+      const { fd, request } = require("node:worker_threads").workerData;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
+      require("node:fs").writeSync(fd, request);`;
+    new Worker(source, { eval: true, workerData: { fd, request } });
+    expect(channel.next(NO_REPLY, -1)).toBe(request.length);
+  });
+
   test("returns CLOSED when the connection ends", () => {
     const channel = openChannel();
     kernel.hangUp();

@@ -58,6 +58,16 @@ export class FakeKernel {
 
   /** Sends a request. @returns its unique number. */
   send(opcode: number, nodeId: number, body: Uint8Array = new Uint8Array(0)): number {
+    this.#put(this.unsent(opcode, nodeId, body).request);
+    return this.#unique;
+  }
+
+  /** A request, and where somebody else may write it to. */
+  unsent(
+    opcode: number,
+    nodeId: number,
+    body: Uint8Array = new Uint8Array(0),
+  ): { fd: number; request: Uint8Array } {
     this.#unique += 2;
     const request = new Uint8Array(IN_HEADER_BYTES + body.length);
     const view = new DataView(request.buffer);
@@ -66,8 +76,7 @@ export class FakeKernel {
     view.setBigUint64(8, BigInt(this.#unique), true);
     view.setBigUint64(16, BigInt(nodeId), true);
     request.set(body, IN_HEADER_BYTES);
-    this.#put(request);
-    return this.#unique;
+    return { fd: this.#fd, request };
   }
 
   sendRead(nodeId: number, offset: number, size: number): number {
