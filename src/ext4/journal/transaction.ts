@@ -25,6 +25,11 @@ import type { Inode, Timestamp } from "../format/inode.ts";
 /** What a revoke block of 1 KiB holds of 64-bit block numbers, with room for a checksum. */
 const REVOKES_PER_BLOCK_MIN = 125;
 
+/** When so many inodes have changed, they are stored in their blocks before the commit asks for it. */
+const CHANGED_INODES_MAX = 4096;
+/** Copies of blocks that are kept for the next handles: more than one of them needs. */
+const FREE_COPIES_MAX = 64;
+
 /** What finished operations changed and the next commit makes durable. */
 export class Transaction {
   /** Counts from 1; not the journal's sequence number. */
@@ -39,6 +44,11 @@ export class Transaction {
 
   constructor(id: number) {
     this.id = id;
+  }
+
+  /** An inode in `block` of the inode table changes, and with it the block when the inode is stored. */
+  noteInodeIn(block: FsBlock): void {
+    if (!this.blocks.has(block)) this.inodeBlocks.add(block);
   }
 
   /** Blocks that its commit will write, at the most. */
@@ -148,7 +158,7 @@ export class Tx {
     const bytes = this.#owner.saveInode(inode);
     this.#savedInodes.push([inode, bytes, isNew, inode.changedIn]);
     inode.changedIn = this.transaction.id;
-    if (isNew) this.transaction.inodeBlocks.add(this.#owner.groups.locateInode(inode.number).block);
+    if (isNew) this.transaction.noteInodeIn(this.#owner.groups.locateInode(inode.number).block);
     return inode;
   }
 
@@ -158,7 +168,7 @@ export class Tx {
     this.#owner.inodes.markChanged(inode);
     inode.savedBy = this.#id;
     inode.changedIn = this.transaction.id;
-    this.transaction.inodeBlocks.add(this.#owner.groups.locateInode(inode.number).block);
+    this.transaction.noteInodeIn(this.#owner.groups.locateInode(inode.number).block);
     this.#createdInodes.push(inode);
     this.onRollback(() => this.#owner.inodes.drop(inode.number));
     return inode;
@@ -337,6 +347,7 @@ export class Transactions {
     if (this.#aborted !== undefined) throw this.#aborted;
     if (this.#current !== undefined) throw new Error("a handle within a handle");
     if (this.#running.size + credits > this.creditsMax) this.commit();
+    if (this.inodes.changedCount >= CHANGED_INODES_MAX) this.#storeInodesEarly();
     try {
       return this.#run((tx) => {
         const result = operation(tx);
@@ -365,7 +376,7 @@ export class Transactions {
     if (isFull && this.#current === undefined) this.commit();
     inode.timesChangedIn = this.#running.id;
     if (!this.inodes.markChanged(inode)) return;
-    this.#running.inodeBlocks.add(this.groups.locateInode(inode.number).block);
+    this.#running.noteInodeIn(this.groups.locateInode(inode.number).block);
   }
 
   #run<T>(operation: (tx: Tx) => T): T {
@@ -429,12 +440,23 @@ export class Transactions {
     this.#onAbort(error);
   }
 
+  /** Puts the changed inodes into their blocks, so that they need not all stay in memory. */
+  #storeInodesEarly(): void {
+    try {
+      this.#run((tx) => this.#storeInodes(tx));
+    } catch (error) {
+      this.abort(error);
+      throw new FsError(Errno.EIO, "changed inodes cannot be stored", { cause: error });
+    }
+  }
+
   #storeInodes(tx: Tx): void {
     for (const inode of [...this.inodes.changed]) {
       const { block, at } = this.groups.locateInode(inode.number);
       inode.serialize(tx.modify(this.blocks.get(block)).bytes, at);
       this.inodes.markStored(inode);
     }
+    this.#running.inodeBlocks.clear();
   }
 
   /** A copy of `bytes`, in memory that is used again. For handles. */
@@ -444,7 +466,7 @@ export class Transactions {
     return copy;
   }
   recycle(bytes: Uint8Array): void {
-    this.#free.push(bytes);
+    if (this.#free.length < FREE_COPIES_MAX) this.#free.push(bytes);
   }
 
   /** The same for inodes. */
