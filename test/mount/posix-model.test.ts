@@ -18,25 +18,38 @@ import { withScope } from "../support/scope.ts";
 const OPERATIONS = 3000;
 
 /**
- * Where a name is too long, another refusal may come first: in which order Linux looks at the two
- * paths of a call is not ext4's affair.
+ * With blocks of 1 KiB, Linux 6.18 loses what is written far behind the end of an inline file, unless
+ * it allocates at once.
  */
-function agree(answer: string | undefined, expected: string | undefined): boolean {
-  return answer === expected || (expected === "ENAMETOOLONG" && /^E[A-Z]+$/.test(answer ?? ""));
-}
+const ALLOCATING_AT_ONCE = ["nodelalloc"];
+/** And it forgets that a range of an inline file was zeroed, and what was written there since. */
+const NOT_ZEROING = ["allocate", "keepSize", "punch", "collapse", "insert"] as const;
 
 describe.skipIf(skipBecause("posix-model", whyNoKernelMount()))("PosixModel", () => {
   test.each([
     { name: "4 KiB blocks", blockSize: 4096, mke2fs: [] },
     { name: "1 KiB blocks", blockSize: 1024, mke2fs: [] },
     { name: "no extents", blockSize: 1024, mke2fs: ["-O", "^extent,^64bit"], hasExtents: false },
-    { name: "inline data", blockSize: 1024, mke2fs: ["-O", "inline_data"] },
-  ])("answers as the kernel's ext4 does with $name", ({ name: _, mke2fs: args, ...options }) => {
+    {
+      name: "inline data",
+      blockSize: 1024,
+      mke2fs: ["-O", "inline_data"],
+      mountOptions: ALLOCATING_AT_ONCE,
+      hows: NOT_ZEROING,
+    },
+  ])("answers as the kernel's ext4 does with $name", (kind) => {
+    const { mke2fs: args, mountOptions = [], hows, ...options } = kind;
     const seed = seedOfRun();
     const random = randomFrom(seed);
     const model = new PosixModel(options);
     const { blockSize } = options;
-    const limits = { fileBytesMax: 64 * 1024, entriesMax: 150, blockSize, xattrBytesMax: 600 };
+    const limits = {
+      fileBytesMax: 64 * 1024,
+      entriesMax: 150,
+      blockSize,
+      xattrBytesMax: 600,
+      hows,
+    };
     const operations: Operation[] = [];
     const expected: string[] = [];
     for (let count = 0; count < OPERATIONS; count++) {
@@ -48,10 +61,10 @@ describe.skipIf(skipBecause("posix-model", whyNoKernelMount()))("PosixModel", ()
     withScope((scope) => {
       const image = join(scope.temporaryFolder(), "image");
       mke2fs(image, "128M", ["-t", "ext4", "-b", String(blockSize), ...args]);
-      const mount = kernelMount(scope, image, { write: true });
+      const mount = kernelMount(scope, image, { write: true, options: mountOptions });
       const answers = execute(mount.path, operations);
       const wrong = operations.flatMap((operation, index) =>
-        agree(answers[index], expected[index])
+        answers[index] === expected[index]
           ? []
           : [`${index} ${shown(operation)}: ${answers[index]}, model ${expected[index]}`],
       );

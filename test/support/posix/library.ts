@@ -209,7 +209,6 @@ export class LibraryDriver {
       parent = found;
     }
     if (!this.fs.inode(parent).isDirectory) throw refusal(Errno.ENOTDIR);
-    if (last.length > 255) throw refusal(Errno.ENAMETOOLONG);
     return [parent, bytesOf(last)];
   }
 
@@ -232,8 +231,9 @@ export class LibraryDriver {
 
   /** What the kernel refuses before it asks. @see fs/namei.c, do_renameat2 */
   #refuseRename(from: Place, to: Place, how: string): void {
-    const [moved, replaced] = [lookup(this.fs, ...from), lookup(this.fs, ...to)];
+    const moved = lookup(this.fs, ...from);
     if (moved === 0) throw refusal(Errno.ENOENT);
+    const replaced = lookup(this.fs, ...to);
     if (how === "noReplace" && replaced !== 0) throw refusal(Errno.EEXIST);
     if (how === "exchange" && replaced === 0) throw refusal(Errno.ENOENT);
     if (this.#isWithin(to[0], moved)) throw refusal(Errno.EINVAL);

@@ -53,9 +53,13 @@ function refuse(errno: string): never {
   throw new Refusal(errno);
 }
 
-interface Place {
+/** A name in a directory, whether it is there or not. */
+interface Name {
   readonly parent: Node;
   readonly name: string;
+}
+
+interface Place extends Name {
   readonly node: Node | undefined;
 }
 
@@ -243,8 +247,8 @@ export class PosixModel {
     if (how !== "metadata" || !this.#touched.has(node.id)) this.#touched.set(node.id, how);
   }
 
-  /** Directories of `path`, and its last name if that is there. */
-  #place(path: string): Place {
+  /** The directory that `path` ends in, and its last name. */
+  #parentOf(path: string): Name {
     const names = path.split("/").slice(1);
     const name = names.pop() as string;
     let parent = this.#root;
@@ -254,8 +258,16 @@ export class PosixModel {
       parent = parent.entries.get(each) ?? refuse("ENOENT");
     }
     if (parent.type !== "directory") refuse("ENOTDIR");
+    return { parent, name };
+  }
+
+  #lookUp({ parent, name }: Name): Place {
     if (name.length > NAME_MAX) refuse("ENAMETOOLONG");
     return { parent, name, node: parent.entries.get(name) };
+  }
+
+  #place(path: string): Place {
+    return this.#lookUp(this.#parentOf(path));
   }
 
   #get(path: string): Node {
@@ -345,10 +357,11 @@ export class PosixModel {
   }
 
   #rename(from: string, to: string, how: string): void {
-    const old = this.#place(from);
-    const target = this.#place(to);
+    const names = [this.#parentOf(from), this.#parentOf(to)] as const;
+    const old = this.#lookUp(names[0]);
     const { node } = old;
     if (node === undefined) refuse("ENOENT");
+    const target = this.#lookUp(names[1]);
     const existing = target.node;
     if (how === "noReplace" && existing !== undefined) refuse("EEXIST");
     if (how === "exchange" && existing === undefined) refuse("ENOENT");

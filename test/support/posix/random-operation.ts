@@ -17,6 +17,8 @@ export interface RandomLimits {
   readonly xattrBytesMax: number;
   /** The kinds of calls to choose from; all if absent. */
   readonly kinds?: readonly Operation["kind"][];
+  /** The kinds of fallocate calls to choose from; all if absent. */
+  readonly hows?: readonly FallocateHow[] | undefined;
 }
 
 type Kind = Operation["kind"];
@@ -226,7 +228,7 @@ class Picker {
 
   #fallocate(): Operation {
     const path = this.#anyFile();
-    const how = this.#of(HOWS);
+    const how = this.#of(this.#limits.hows ?? HOWS);
     const { offset, length } = this.#range();
     if ((how !== "collapse" && how !== "insert") || this.#chance(10))
       return { kind: "fallocate", path, how, offset, length };
