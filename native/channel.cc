@@ -257,9 +257,9 @@ int Channel::storeMapped() {
 }
 
 /** Sends FUSE_NOTIFY_INVAL_INODE. A negative offset leaves the pages of the node alone. */
-void Channel::forgetAttributes(double node) {
+void Channel::forgetNode(double node, bool withPages) {
   if (!isOffset(node)) return;
-  const fuse_notify_inval_inode_out what{static_cast<uint64_t>(node), -1, 0};
+  const fuse_notify_inval_inode_out what{static_cast<uint64_t>(node), withPages ? 0 : -1, 0};
   sendReply(options_.fuseFd, 0, FUSE_NOTIFY_INVAL_INODE, &what, sizeof what);
 }
 

@@ -76,7 +76,7 @@ class Channel {
   void invalidate(double node, double offset, double end);
   void drain() { mover_.awaitWrites(); }
   int storeMapped();
-  void forgetAttributes(double node);
+  void forgetNode(double node, bool withPages);
   uint32_t takeWritten();
   /** From any thread. */
   void interrupt();

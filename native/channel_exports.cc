@@ -118,13 +118,22 @@ napi_value storeMapped(napi_env env, napi_callback_info info) {
   return result;
 }
 
-napi_value forgetAttributes(napi_env env, napi_callback_info info) {
+void forgetNode(napi_env env, napi_callback_info info, bool withPages) {
   napi_value argument;
   double node = -1;
   Channel* channel = receiver(env, info, 1, &argument);
-  if (channel == nullptr) return nullptr;
+  if (channel == nullptr) return;
   napi_get_value_double(env, argument, &node);
-  channel->forgetAttributes(node);
+  channel->forgetNode(node, withPages);
+}
+
+napi_value forgetAttributes(napi_env env, napi_callback_info info) {
+  forgetNode(env, info, false);
+  return nullptr;
+}
+
+napi_value forgetContents(napi_env env, napi_callback_info info) {
+  forgetNode(env, info, true);
   return nullptr;
 }
 
@@ -252,6 +261,7 @@ void registerChannel(napi_env env, napi_value exports) {
       {"storeMapped", nullptr, storeMapped, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"forgetAttributes", nullptr, forgetAttributes, nullptr, nullptr, nullptr, napi_default,
        nullptr},
+      {"forgetContents", nullptr, forgetContents, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"takeWritten", nullptr, takeWritten, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"closedBy", nullptr, closedBy, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"close", nullptr, closeChannel, nullptr, nullptr, nullptr, napi_default, nullptr},

@@ -90,6 +90,8 @@ export interface Channel {
    * request in hand changes some that its opcode does not make the kernel doubt.
    */
   forgetAttributes(nodeId: number): void;
+  /** The same, and for what it keeps of the contents: the listing of a directory. */
+  forgetContents(nodeId: number): void;
 
   /** Moves nodes that were written to, and when, into `written`. @returns how many it took. */
   takeWritten(): number;

@@ -91,6 +91,7 @@ export interface NativeChannel {
   loadData(): void;
   storeMapped(): number;
   forgetAttributes(nodeId: number): void;
+  forgetContents(nodeId: number): void;
   takeWritten(): number;
   /** Waits until no WRITE is under way: all that were answered are on the device, or failed. */
   drain(): void;

@@ -81,6 +81,7 @@ function reportOnDemand(channel: NativeChannel): Channel {
     loadData: () => channel.loadData(),
     storeMapped: () => channel.storeMapped(),
     forgetAttributes: (nodeId) => channel.forgetAttributes(nodeId),
+    forgetContents: (nodeId) => channel.forgetContents(nodeId),
     takeWritten: () => channel.takeWritten(),
   };
 }

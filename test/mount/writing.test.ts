@@ -3,7 +3,15 @@
  * e2fsck finds nothing and the kernel sees the same tree. And what becomes of changes when a mount
  * ends in other ways than by an unmount.
  */
-import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { e2fsck, mke2fs } from "../support/e2fsprogs.ts";
@@ -230,6 +238,31 @@ describe.skipIf(skip)("a mount that is written to", () => {
       expect(available()).toBeGreaterThan(15_000);
       unmount();
       expect(e2fsck(image)).toBe("");
+    });
+  });
+
+  test("lists the parent that a directory has after it moved, by itself or in an exchange", () => {
+    withScope((scope) => {
+      const { path } = ourMount(scope, newImage(scope, "32M"), { write: true });
+      run("mkdir", ["-p", "a/moved", "b/other", "c"], { cwd: path });
+      /** The inode numbers that ".." has in the listings of `folders`. */
+      const parents = (...folders: readonly string[]): unknown[] => {
+        const tree = walkTree(path, { content: false });
+        return folders.map((folder) => {
+          const { dots } = JSON.parse(tree.get(`./${folder}`) ?? "{}") as TreeEntry;
+          return (dots as [string, number, number][]).find(([name]) => name === "..")?.[1];
+        });
+      };
+      const inode = (folder: string): number => statSync(join(path, folder)).ino;
+      expect(parents("a/moved", "b/other")).toEqual([inode("a"), inode("b")]);
+      renameSync(join(path, "a/moved"), join(path, "c/moved"));
+      expect(parents("c/moved", "b/other")).toEqual([inode("c"), inode("b")]);
+      const exchange = `
+import ctypes, sys
+libc = ctypes.CDLL(None, use_errno=True)
+sys.exit(libc.renameat2(-100, b"b/other", -100, b"c/moved", 2) and ctypes.get_errno())`;
+      run("python3", ["-c", exchange], { cwd: path });
+      expect(parents("b/other", "c/moved")).toEqual([inode("b"), inode("c")]);
     });
   });
 

@@ -1,10 +1,12 @@
 /** UNLINK, RMDIR, RENAME, RENAME2. */
 import { expect, test } from "vitest";
 import { Errno } from "../../src/base/errno.ts";
+import type { InodeNumber } from "../../src/base/numbers.ts";
 import { FsError } from "../../src/ext4/index.ts";
 import {
   answerTo,
   ascii,
+  exchange,
   inode,
   name,
   reply,
@@ -53,12 +55,21 @@ const rename2 = (flags: number): Uint8Array =>
   );
 
 const asked: unknown[] = [];
-const renaming = writable({
-  rename: (from, oldName, to, newName, options) => {
-    asked.push(from, ascii(oldName), to, ascii(newName), options);
-    return undefined;
-  },
-});
+/** @param found what has the new name afterwards, and what the old one has. */
+const renamingOf = (found: { new?: number; old?: number }, isDirectory = false) =>
+  writable(
+    {
+      rename: (from, oldName, to, newName, options) => {
+        asked.push(from, ascii(oldName), to, ascii(newName), options);
+        return undefined;
+      },
+    },
+    {
+      lookup: (_, bytes) => (found[ascii(bytes) as "new" | "old"] ?? 0) as InodeNumber,
+      inode: (number) => inode({ number, isDirectory }),
+    },
+  );
+const renaming = renamingOf({ new: 14 });
 
 test("RENAME renames without any flags", () => {
   expect(answerTo(rename(13), renaming)).toEqual(reply(0));
@@ -74,6 +85,17 @@ test.each([
 ])("RENAME2 knows flags %i", (flags, options) => {
   expect(answerTo(rename2(flags), renaming)).toEqual(reply(0));
   expect(asked.splice(0)).toEqual([12, "old", 2, "new", expect.objectContaining(options)]);
+});
+
+test("a directory that moves loses its listing in the kernel, with the old parent", () => {
+  const forgotten = (asking: Uint8Array, isDirectory: boolean) =>
+    exchange([asking], renamingOf({ new: 14, old: 15 }, isDirectory)).channel.forgottenContents;
+  expect(forgotten(rename(13), true)).toEqual([14]);
+  expect(forgotten(rename(12), true)).toEqual([]);
+  expect(forgotten(rename(13), false)).toEqual([]);
+  expect(forgotten(rename2(2), true)).toEqual([14, 15]);
+  expect(forgotten(rename2(4), true)).toEqual([14]);
+  asked.length = 0;
 });
 
 test("RENAME2 refuses flags it does not know", () => {

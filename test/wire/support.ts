@@ -100,6 +100,7 @@ export class FakeChannel implements Channel {
   readonly timeouts: number[] = [];
   /** Nodes whose attributes the kernel was told to ask for again. */
   readonly forgotten: number[] = [];
+  readonly forgottenContents: number[] = [];
   dataLoads = 0;
   storeResult = 0;
   readonly #written: (readonly number[])[] = [];
@@ -154,6 +155,10 @@ export class FakeChannel implements Channel {
     this.forgotten.push(node);
   }
 
+  forgetContents(node: number): void {
+    this.forgottenContents.push(node);
+  }
+
   /** The shim wrote to `nodes` by itself. */
   write(
     ...nodes: readonly (readonly [node: number, seconds: number, nanoseconds: number])[]
@@ -176,6 +181,7 @@ const inodeDefaults = {
   number: 12 as InodeNumber,
   generation: 0x0a0b_0c0d,
   mode: 0o100644,
+  isDirectory: false,
   uid: 1001,
   gid: 1002,
   linkCount: 1,

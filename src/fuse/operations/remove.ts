@@ -3,13 +3,21 @@
  * name stays as long as the kernel uses it.
  */
 import { Errno } from "../../base/errno.ts";
+import type { InodeNumber } from "../../base/numbers.ts";
 import { FsError } from "../../ext4/index.ts";
 import { Opcode, Rename2In, RenameFlag, RenameIn } from "../abi.ts";
+import { nodeOf } from "../nodes.ts";
 import type { Reply } from "../reply.ts";
 import type { Request } from "../request.ts";
 import { quoted } from "../text.ts";
 import { changesOf, ownerOf } from "./changing.ts";
 import type { Context, Operation } from "./operation.ts";
+
+/** A name in a directory. */
+interface Place {
+  readonly parent: InodeNumber;
+  readonly name: Uint8Array;
+}
 
 const RENAME_FLAGS = RenameFlag.NOREPLACE | RenameFlag.EXCHANGE | RenameFlag.WHITEOUT;
 
@@ -50,19 +58,26 @@ function rename(
   const changes = changesOf(context, request);
   if ((flags & ~RENAME_FLAGS) !== 0) throw new FsError(Errno.EINVAL, `flags ${flags}`);
   const isWhiteout = (flags & RenameFlag.WHITEOUT) !== 0;
-  const replaced = changes.rename(
-    request.inode,
-    request.takeName(),
-    request.inodeAt(toNode),
-    request.takeName(),
-    {
-      noReplace: (flags & RenameFlag.NOREPLACE) !== 0,
-      exchange: (flags & RenameFlag.EXCHANGE) !== 0,
-      ...(isWhiteout ? { whiteout: { ...ownerOf(context, request), umask: 0 } } : {}),
-    },
-  );
+  const isExchange = (flags & RenameFlag.EXCHANGE) !== 0;
+  const from = { parent: request.inode, name: request.takeName() };
+  const to = { parent: request.inodeAt(toNode), name: request.takeName() };
+  const replaced = changes.rename(from.parent, from.name, to.parent, to.name, {
+    noReplace: (flags & RenameFlag.NOREPLACE) !== 0,
+    exchange: isExchange,
+    ...(isWhiteout ? { whiteout: { ...ownerOf(context, request), umask: 0 } } : {}),
+  });
   if (replaced !== undefined) context.lifetimes?.noteUnlinked(replaced);
+  if (from.parent !== to.parent) {
+    forgetDotDot(context, to);
+    if (isExchange) forgetDotDot(context, from);
+  }
   return reply.finish();
+}
+
+/** Of a directory that has moved to `place`, the kernel may know who its parent was. */
+function forgetDotDot({ fs, channel }: Context, place: Place): void {
+  const moved = fs.lookup(place.parent, place.name);
+  if (moved !== 0 && fs.inode(moved).isDirectory) channel.forgetContents(nodeOf(moved));
 }
 
 function describeNames(request: Request, toNode: number): string {

@@ -464,3 +464,11 @@ describe("forgetAttributes()", () => {
     expect([...new BigInt64Array(data.buffer)]).toEqual([BigInt(NODE), -1n, 0n]);
   });
 });
+
+test("forgetContents() names the node, and all of its pages", () => {
+  const channel = openChannel();
+  channel.forgetContents(NODE);
+  const { unique, error, data } = kernel.receive();
+  expect([unique, error]).toEqual([0, INVAL_INODE]);
+  expect([...new BigInt64Array(data.buffer)]).toEqual([BigInt(NODE), 0n, 0n]);
+});
