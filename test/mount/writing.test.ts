@@ -16,7 +16,13 @@ import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { e2fsck, mke2fs } from "../support/e2fsprogs.ts";
 import { ForegroundServer } from "../support/foreground-server.ts";
-import { COMMAND, kernelMount, loopDevice, ourMount } from "../support/mounts.ts";
+import {
+  COMMAND,
+  kernelMount,
+  kernelMountOfCopy,
+  loopDevice,
+  ourMount,
+} from "../support/mounts.ts";
 import { output, run, skipBecause, whyNoFuse, whyNoKernelMount } from "../support/run.ts";
 import { Scope, withScope } from "../support/scope.ts";
 import { diffTrees, type TreeEntry, walkTree } from "../support/tree.ts";
@@ -241,6 +247,37 @@ describe.skipIf(skip)("a mount that is written to", () => {
     });
   });
 
+  test("makes durable at once what chattr +S and +D ask for, and nothing else", () => {
+    withScope((scope) => {
+      const image = newImage(scope, "32M");
+      const { path } = ourMount(scope, image, { write: true, options: ["commit=300"] });
+      const at = (name: string): string => join(path, name);
+      /** What the kernel finds after a power cut that comes now. */
+      const afterCut = <T>(look: (root: string) => T): T =>
+        withScope((inner) => look(kernelMountOfCopy(inner, image).path));
+      run("mkdir", ["plain", "dirsync"], { cwd: path });
+      writeFileSync(at("sync"), "");
+      run("chattr", ["+D", at("dirsync")]);
+      run("chattr", ["+S", at("sync")]);
+      run("sync", [path]);
+
+      mkdirSync(at("plain/lost"));
+      expect(afterCut((root) => readdirSync(join(root, "plain")))).toEqual([]);
+      mkdirSync(at("dirsync/kept"));
+      expect(afterCut((root) => readdirSync(join(root, "dirsync")))).toEqual(["kept"]);
+      renameSync(at("dirsync/kept"), at("plain/moved"));
+      expect(afterCut((root) => readdirSync(join(root, "dirsync")))).toEqual([]);
+      for (const content of ["new blocks", "the same", "x".repeat(10_000), ""]) {
+        writeFileSync(at("sync"), content);
+        expect(afterCut((root) => readFileSync(join(root, "sync"), "latin1"))).toBe(content);
+      }
+      run("setfattr", ["-n", "user.name", "-v", "value", at("sync")]);
+      const getfattr = (root: string): string =>
+        output("getfattr", ["--only-values", "-n", "user.name", "sync"], { cwd: root });
+      expect(afterCut(getfattr)).toBe("value");
+    });
+  });
+
   test("lists the parent that a directory has after it moved, by itself or in an exchange", () => {
     withScope((scope) => {
       const { path } = ourMount(scope, newImage(scope, "32M"), { write: true });
@@ -263,6 +300,29 @@ libc = ctypes.CDLL(None, use_errno=True)
 sys.exit(libc.renameat2(-100, b"b/other", -100, b"c/moved", 2) and ctypes.get_errno())`;
       run("python3", ["-c", exchange], { cwd: path });
       expect(parents("b/other", "c/moved")).toEqual([inode("b"), inode("c")]);
+    });
+  });
+
+  test("lets new files inherit ACLs unless it is mounted with noacl", () => {
+    withScope((scope) => {
+      const image = newImage(scope, "32M");
+      const make = (options: readonly string[], name: string): void => {
+        const { path, unmount } = ourMount(scope, image, { write: true, options });
+        run("setfacl", ["-d", "-m", "u:7:rwx", path], { accept: [0, 1] });
+        run("sh", ["-c", `umask 027; touch ${join(path, name)}`]);
+        unmount();
+      };
+      make([], "inherits");
+      make(["noacl"], "masked");
+      const { path } = kernelMount(scope, image);
+      const aclOf = (name: string): string =>
+        output("getfacl", ["--omit-header", "--numeric", name], { cwd: path });
+      expect(aclOf("inherits")).toContain("user:7:rwx");
+      expect(aclOf("masked").split("\n").slice(0, 3)).toEqual([
+        "user::rw-",
+        "group::r--",
+        "other::---",
+      ]);
     });
   });
 

@@ -162,7 +162,7 @@ function perform(fs: Filesystem, step: Step): void {
   } else {
     const parent = inodeAt(fs, "folder");
     fs.transact(CREDITS, (tx) => {
-      const mode = inheritAcl(fs, tx, parent, inode, inode.type | step[2], step[3]);
+      const mode = inheritAcl(fs, tx, parent, inode, inode.type | step[2], { umask: step[3] });
       tx.edit(inode).mode = mode;
     });
   }

@@ -3,11 +3,13 @@ import { expect, test } from "vitest";
 import { Errno } from "../../src/base/errno.ts";
 import type { InodeNumber } from "../../src/base/numbers.ts";
 import { FsError, type NewInode } from "../../src/ext4/index.ts";
+import { InitFlag } from "../../src/fuse/abi.ts";
 import {
   answerTo,
   ascii,
   entry,
   exchange,
+  initRequest,
   inode,
   name,
   reply,
@@ -32,7 +34,7 @@ function make(parent: InodeNumber, bytes: Uint8Array, attributes: NewInode) {
 }
 
 const fs = writable({ createFile: make, makeDirectory: make });
-const caller = { uid: 1000, gid: 1000 };
+const caller = { uid: 1000, gid: 1000, ignoresAcl: false };
 
 const mknod = (mode: number, rdev: number, umask: number): Uint8Array =>
   request(
@@ -52,6 +54,21 @@ test("MKNOD makes a file of the caller's, with the umask as it came", () => {
     name: "new",
     attributes: { mode: 0o100666, ...caller, umask: 0o022 },
   });
+});
+
+test("default ACLs have no effect where the kernel does not enforce ACLs", () => {
+  const ignored: unknown[] = [];
+  const fs = writable({
+    createFile: (_parent, _name, { ignoresAcl }) => {
+      ignored.push(ignoresAcl);
+      return inode();
+    },
+  });
+  for (const acl of [true, false]) {
+    exchange([initRequest(InitFlag.POSIX_ACL), mknod(0o100666, 0, 0)], fs, { acl });
+  }
+  exchange([initRequest(0), mknod(0o100666, 0, 0)], fs, { acl: true });
+  expect(ignored).toEqual([false, true, true]);
 });
 
 test("MKNOD takes device numbers of 12 and 20 bits apart", () => {

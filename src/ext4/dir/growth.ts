@@ -15,6 +15,9 @@ import { type Directory, directoryOf } from "./contents.ts";
 /** Without the feature large_dir, the size of a directory has 32 bits. */
 const SIZE_END = 0x1_0000_0000;
 
+/** Flags that make every change of a directory's entries durable at once. */
+const SYNCHRONOUS = InodeFlags.SYNC | InodeFlags.DIRSYNC;
+
 /**
  * The directory that `inode` is, to have its entries changed now: its times and version say so.
  *
@@ -24,6 +27,7 @@ export function startChange(fs: Filesystem, tx: Tx, inode: Inode): Directory {
   const asItWas = directoryOf(fs, inode);
   asItWas.noteChange(tx);
   tx.edit(inode);
+  if (inode.hasFlag(SYNCHRONOUS)) tx.commitAtEnd();
   inode.modifiedAt = tx.now;
   inode.changedAt = tx.now;
   inode.advanceVersion();

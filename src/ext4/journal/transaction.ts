@@ -101,6 +101,7 @@ export class Tx {
   readonly #freedInodes: Inode[] = [];
   readonly #forgotten: FsBlock[] = [];
   readonly #undo: (() => void)[] = [];
+  #mustCommit = false;
 
   constructor(owner: Transactions, id: number, transaction: Transaction, now: Timestamp) {
     this.#owner = owner;
@@ -143,6 +144,14 @@ export class Tx {
     this.#created.push(block);
     this.#take(block);
     return block;
+  }
+
+  /** What this handle does has to be durable when it has ended. */
+  commitAtEnd(): void {
+    this.#mustCommit = true;
+  }
+  get mustCommit(): boolean {
+    return this.#mustCommit;
   }
 
   /** Says that the metadata block `number` was freed. Its contents are never written again. */
@@ -341,7 +350,8 @@ export class Transactions {
    *
    * @param credits blocks that it will change at the most: the running transaction commits first if
    *   they may not fit.
-   * @throws FsError EROFS after writing has ended, and whatever `operation` throws.
+   * @throws FsError EROFS after writing has ended, EIO when a commit fails, and whatever `operation`
+   *   throws.
    */
   transact<T>(credits: number, operation: (tx: Tx) => T): T {
     if (this.#aborted !== undefined) throw this.#aborted;
@@ -349,11 +359,15 @@ export class Transactions {
     if (this.#running.size + credits > this.creditsMax) this.commit();
     if (this.inodes.changedCount >= CHANGED_INODES_MAX) this.#storeInodesEarly();
     try {
-      return this.#run((tx) => {
-        const result = operation(tx);
+      let mustCommit = false;
+      const result = this.#run((tx) => {
+        const answer = operation(tx);
         for (const hook of this.#beforeFinish) hook(tx);
-        return result;
+        mustCommit = tx.mustCommit;
+        return answer;
       });
+      if (mustCommit) this.commit();
+      return result;
     } finally {
       while (this.#whenIdle.length > 0) (this.#whenIdle.shift() as () => void)();
     }

@@ -28,6 +28,7 @@ import { moveOutOfLine } from "./inline-editor.ts";
 import { findRun } from "./iomap.ts";
 import { HOLE, newRun, type Run } from "./run.ts";
 import { maxFileSize, setFileSize, touch } from "./size.ts";
+import { syncIfWanted } from "./synchronous.ts";
 import { refuseUnwritable, zeroTail, zeroWritten } from "./write.ts";
 
 /** What fallocate(2) takes as its mode. @see include/uapi/linux/falloc.h */
@@ -74,6 +75,7 @@ export function fallocate(
   }
   moveOutOfLine(fs, inode);
   perform(fs, inode, offset, length);
+  syncIfWanted(fs, inode);
 }
 
 type Perform = (fs: Filesystem, inode: Inode, offset: number, length: number) => void;

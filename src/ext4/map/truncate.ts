@@ -18,6 +18,7 @@ import { Budget, STEP_CREDITS } from "./budget.ts";
 import { freeInSteps, freeRuns, hasBlockMap } from "./change.ts";
 import { fitsInline, moveOutOfLine, resizeInline } from "./inline-editor.ts";
 import { maxFileSize, setFileSize, touch } from "./size.ts";
+import { syncIfWanted } from "./synchronous.ts";
 import { refuseUnwritable, SIZE_CREDITS, zeroTail } from "./write.ts";
 
 /**
@@ -34,11 +35,12 @@ export function setSize(fs: Filesystem, number: InodeNumber, sizeBytes: number):
   }
   if (inode.hasFlag(InodeFlags.INLINE_DATA) && fitsInline(fs, inode, sizeBytes)) {
     resizeInline(fs, inode, sizeBytes);
-    return;
+  } else {
+    moveOutOfLine(fs, inode);
+    if (sizeBytes > inode.sizeBytes) grow(fs, inode, sizeBytes);
+    else shrink(fs, inode, sizeBytes);
   }
-  moveOutOfLine(fs, inode);
-  if (sizeBytes > inode.sizeBytes) grow(fs, inode, sizeBytes);
-  else shrink(fs, inode, sizeBytes);
+  syncIfWanted(fs, inode);
 }
 
 function grow(fs: Filesystem, inode: Inode, sizeBytes: number): void {

@@ -19,6 +19,7 @@ import { fitsInline, moveOutOfLine, writeInline } from "./inline-editor.ts";
 import { findRun, type Iomap, IomapType, newIomap } from "./iomap.ts";
 import { HOLE, newRun } from "./run.ts";
 import { maxFileSize, setFileSize, touch } from "./size.ts";
+import { syncIfWanted } from "./synchronous.ts";
 
 /** The inode, and the superblock for large_file. */
 export const SIZE_CREDITS = 2;
@@ -161,7 +162,7 @@ export function writeFile(fs: Filesystem, inode: Inode, offset: number, bytes: U
     try {
       iomapForWrite(fs, inode, offset + done, bytes.length - done, answer);
     } catch (error) {
-      if (done > 0 && error instanceof FsError) return done;
+      if (done > 0 && error instanceof FsError) break;
       throw error;
     }
     const part = bytes.subarray(done, Math.min(bytes.length, done + answer.length));
@@ -169,6 +170,7 @@ export function writeFile(fs: Filesystem, inode: Inode, offset: number, bytes: U
     else writeMapped(fs, answer, part);
     done += part.length;
   }
+  syncIfWanted(fs, inode);
   return done;
 }
 

@@ -77,11 +77,11 @@ export function inheritAcl(
   parent: Inode,
   child: Inode,
   mode: number,
-  umask: number,
+  { umask, ignoresAcl = false }: { readonly umask: number; readonly ignoresAcl?: boolean },
 ): number {
   const type = mode & FileType.MASK;
   if (type === FileType.SYMLINK) return mode;
-  const acl = loadAcl(fs, parent, XattrIndex.POSIX_ACL_DEFAULT);
+  const acl = ignoresAcl ? undefined : loadAcl(fs, parent, XattrIndex.POSIX_ACL_DEFAULT);
   if (acl === undefined) return mode & ~umask;
   if (type === FileType.DIRECTORY) storeAcl(fs, tx, child, XattrIndex.POSIX_ACL_DEFAULT, acl);
   const access = aclMaskedBy(acl, mode);

@@ -20,6 +20,8 @@ export interface NewInode {
   readonly gid: number;
   /** Permissions that are taken away where the directory has no default ACL. */
   readonly umask: number;
+  /** ACLs have no effect, so that of the directory has none either. */
+  readonly ignoresAcl?: boolean;
   /** Of a device. */
   readonly device?: { readonly major: number; readonly minor: number };
 }
@@ -68,7 +70,7 @@ export function makeInode(fs: Filesystem, tx: Tx, parent: Inode, attributes: New
   if (attributes.device !== undefined) {
     inode.setDevice(attributes.device.major, attributes.device.minor);
   }
-  inode.mode = inheritAcl(fs, tx, parent, inode, mode, attributes.umask);
+  inode.mode = inheritAcl(fs, tx, parent, inode, mode, attributes);
   return inode;
 }
 

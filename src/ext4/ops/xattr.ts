@@ -14,6 +14,7 @@ import { aclFromXattr, aclToXattr } from "../format/acl.ts";
 import { Incompat } from "../format/features.ts";
 import { type Inode, InodeFlags } from "../format/inode.ts";
 import { XattrIndex, type XattrKey } from "../format/xattr.ts";
+import type { Tx } from "../journal/transaction.ts";
 import { setAcl } from "./acl.ts";
 import { change } from "./change.ts";
 import { expandExtraSize } from "./extra-size.ts";
@@ -101,7 +102,7 @@ export function setXattr(
   const { namespace, key } = resolve(name);
   const acl = namespace.exact ? aclFromXattr(value) : undefined;
   change(fs, creditsFor(fs, value.length), (tx) => {
-    const inode = changeable(fs, number);
+    const inode = changeable(fs, tx, number);
     if (namespace.exact) {
       setAcl(fs, tx, inode, key.nameIndex, acl, killSetgid);
       return;
@@ -122,7 +123,7 @@ export function setXattr(
 export function removeXattr(fs: Filesystem, number: InodeNumber, name: Uint8Array): void {
   const { namespace, key } = resolve(name);
   change(fs, creditsFor(fs, 0), (tx) => {
-    const inode = changeable(fs, number);
+    const inode = changeable(fs, tx, number);
     if (namespace.exact) {
       setAcl(fs, tx, inode, key.nameIndex, undefined, false);
       return;
@@ -148,12 +149,13 @@ function creditsFor({ superblock }: Filesystem, valueSize: number): number {
   return base + 2 * 4 + 3 * blocks + 2 * Math.min(blocksBefore, superblock.groupCount);
 }
 
-/** @throws FsError EPERM when `number` may not be changed. */
-function changeable(fs: Filesystem, number: InodeNumber): Inode {
+/** The inode `number`, to be changed by `tx`. @throws FsError EPERM when it may not be. */
+function changeable(fs: Filesystem, tx: Tx, number: InodeNumber): Inode {
   const inode = fs.inode(number);
   if (inode.hasFlag(InodeFlags.IMMUTABLE | InodeFlags.APPEND)) {
     throw new FsError(Errno.EPERM, `inode ${number} is immutable or append-only`);
   }
+  if (inode.hasFlag(InodeFlags.SYNC)) tx.commitAtEnd();
   return inode;
 }
 

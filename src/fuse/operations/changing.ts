@@ -4,9 +4,10 @@
  */
 import { Errno } from "../../base/errno.ts";
 import { FsError, type Inode, InodeFlags, type NewInode } from "../../ext4/index.ts";
-import { InHeader } from "../abi.ts";
+import { InHeader, InitFlag } from "../abi.ts";
 import { isRegular } from "../attributes.ts";
 import { WriteAccess } from "../channel.ts";
+import { hasFeature } from "../negotiation.ts";
 import type { Request } from "../request.ts";
 import type { ServedFilesystem } from "../served.ts";
 import type { ServedChanges } from "../served-changes.ts";
@@ -45,7 +46,9 @@ export function newInode(
   mode: number,
   umask: number,
 ): NewInode {
-  return { mode, ...ownerOf(context, request), umask: umask & PERMISSIONS };
+  const { connection } = context;
+  const ignoresAcl = connection !== undefined && !hasFeature(connection, InitFlag.POSIX_ACL);
+  return { mode, ...ownerOf(context, request), umask: umask & PERMISSIONS, ignoresAcl };
 }
 
 /** Whether a write to `inode` takes something away. */
@@ -66,6 +69,7 @@ const NEVER_FREELY =
   InodeFlags.APPEND |
   InodeFlags.ENCRYPT |
   InodeFlags.VERITY |
+  InodeFlags.SYNC |
   InodeFlags.INLINE_DATA;
 
 /** What the shim may write to `inode` without asking. */

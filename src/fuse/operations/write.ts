@@ -108,6 +108,11 @@ function mapForWrite(
   return true;
 }
 
+/** Stores what is mapped before the reply does, and waits for it. The reply says how much that is. */
+function makeDurable({ channel }: Context, changes: ServedChanges, request: Request): void {
+  if (channel.storeMapped() === 0) changes.syncFile(request.inode, false);
+}
+
 function answerWritten(reply: Reply, bytes: number): number {
   setLe32(reply.view, reply.append(WriteOut), WriteOut.size, bytes);
   return reply.finish();
@@ -132,7 +137,10 @@ export const Write: Operation = {
     if (size === 0) return answerWritten(reply, 0);
     const clears = (request.u32(at, WriteIn.writeFlags) & WRITE_KILL_SUIDGID) !== 0;
     if (clears) takePrivileges(context, changes, request, inode);
-    if (mapForWrite(context, changes, request, offset, offset + size)) return SERVE_BY_SHIM;
+    if (mapForWrite(context, changes, request, offset, offset + size)) {
+      if ((inode.flags & InodeFlags.SYNC) !== 0) makeDurable(context, changes, request);
+      return SERVE_BY_SHIM;
+    }
     channel.loadData();
     const written = changes.writeFile(fs.inode(request.inode), offset, request.takeRest());
     keepInStep(context, request.node, fs.inode(request.inode));
