@@ -8,7 +8,9 @@
  * File data: written in place, so bytes of later operations may be there already; zeros where a
  * later operation cuts the file within the same block or has not filled it yet. Nothing else: every
  * byte comes from the history of its own file. Calls that change a file's mapping in several
- * transactions (write, truncate, fallocate, copy) may be found half done in that file.
+ * transactions (write, truncate, fallocate, copy) may be found half done in that file. Where collapse or
+ * insert moves bytes, those written after it may be there and the move not: then it is sectors that have
+ * to come from the history, wherever they stood.
  */
 
 import type { PosixModel, Touch } from "../support/posix/model.ts";
@@ -157,15 +159,27 @@ export class History {
   }
 }
 
-/** Whether every sector of `found` is zero or stands somewhere in one of `versions`. */
+/** Whether every sector of `found` is zero, or stands somewhere in one of `versions`, or in two. */
 function isOfSectors(found: Uint8Array, versions: readonly Uint8Array[]): boolean {
   const known = new Set(["\0".repeat(SECTOR_SIZE), ...versions.flatMap(sectorsOf)]);
   return sectorsOf(found).every((sector, index) => {
     const length = found.length - index * SECTOR_SIZE;
-    if (length >= SECTOR_SIZE) return known.has(sector);
+    if (length >= SECTOR_SIZE) return known.has(sector) || isMixed(sector, [...known]);
     // The last one may be more of a sector elsewhere.
     const start = sector.slice(0, length);
     return [...known].some((each) => each.startsWith(start));
+  });
+}
+
+/**
+ * Whether each byte of `sector` stands in its place in one of two of the `known` ones: what was written
+ * to a sector that has moved leaves the rest of it, which was cut off meanwhile, as it was.
+ */
+function isMixed(sector: string, known: readonly string[]): boolean {
+  return known.some((first) => {
+    const others: number[] = [];
+    for (let at = 0; at < SECTOR_SIZE; at++) if (first[at] !== sector[at]) others.push(at);
+    return known.some((second) => others.every((at) => second[at] === sector[at]));
   });
 }
 

@@ -198,6 +198,22 @@ describe("History.judge()", () => {
     expect(history.judge(withContent(trees[0] as Tree, content), progress)).not.toEqual([]);
   });
 
+  test("takes what was written after a move that is not there, and no other bytes", () => {
+    const fallocate = { kind: "fallocate", path: "/a", how: "collapse" } as const;
+    const { history, trees } = lived(
+      { kind: "truncate", path: "/a", size: 2100 },
+      { ...fallocate, offset: 0, length: BLOCK },
+      write(1024, 20, 2),
+    );
+    // The write is there, where its block was before the collapse; the truncation is not, either.
+    const content = pattern(1, 0, LENGTH);
+    content.set(pattern(2, 1024, 20), 2048);
+    const progress = { begun: 3, returned: 3 };
+    expect(history.judge(withContent(trees[0] as Tree, content), progress)).toEqual([]);
+    content.set(pattern(3, 0, 10), 2080);
+    expect(history.judge(withContent(trees[0] as Tree, content), progress)).not.toEqual([]);
+  });
+
   test("takes an append that is half done, zeros where its data is missing included", () => {
     const { history, trees } = lived(write(LENGTH, 4000, 2));
     const content = new Uint8Array(LENGTH + 1500);

@@ -19,6 +19,9 @@ const KINDS = [
 ];
 const FSX_SECONDS = 8;
 const STRESS_SECONDS = 10;
+/** One file of each process only grows. */
+const STRESS_MIB = 256;
+const STRESS_MIB_PER_SECOND = 4;
 const FIO_SIZE = "24M";
 
 function format(scope: Scope, size: string, args: readonly string[]): string {
@@ -52,10 +55,11 @@ describe.skipIf(skip)("a mount at work", () => {
       const seed = seedOfRun();
       const scope = new Scope();
       try {
-        const image = format(scope, "256M", kind.mke2fs);
+        const seconds = exerciseSeconds(STRESS_SECONDS);
+        const size = `${STRESS_MIB + STRESS_MIB_PER_SECOND * seconds}M`;
+        const image = format(scope, size, kind.mke2fs);
         const stress = new Stress(scope);
         const mount = ourMount(scope, image, { write: true });
-        const seconds = exerciseSeconds(STRESS_SECONDS);
         await stress.run(mount.path, { seed, seconds });
         expect(stress.verify(mount.path), `SEED=${seed}`).toBe("");
         mount.unmount();
