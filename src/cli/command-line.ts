@@ -155,11 +155,15 @@ function plan(
   };
 }
 
-function writingPlan({ commitSeconds, errors, discard, flags }: Draft): WritingPlan {
+function writingPlan(draft: Draft): WritingPlan {
+  const { commitSeconds, errors, discard, bsdGroups, reserveUid, reserveGid, flags } = draft;
   return {
     commitSeconds,
     errors,
     discard,
+    bsdGroups,
+    reserveUid,
+    reserveGid,
     atime: [...flags].findLast(isAtimePolicy) ?? "relatime",
     nodiratime: flags.has("nodiratime"),
     lazytime: flags.has("lazytime"),

@@ -27,6 +27,9 @@ export interface Draft {
   errors: WritingPlan["errors"];
   commitSeconds: number;
   discard: boolean;
+  bsdGroups: boolean | undefined;
+  reserveUid: number | undefined;
+  reserveGid: number | undefined;
   notices: string[];
   lockFile: string | undefined;
   oomScoreAdjustment: number | undefined;
@@ -72,6 +75,9 @@ export function emptyDraft(): Draft {
     errors: undefined,
     commitSeconds: COMMIT_SECONDS_DEFAULT,
     discard: false,
+    bsdGroups: undefined,
+    reserveUid: undefined,
+    reserveGid: undefined,
     notices: [],
     lockFile: undefined,
     oomScoreAdjustment: undefined,
@@ -239,6 +245,12 @@ export const MOUNT_OPTIONS: readonly MountOption[] = [
     likeTheKernel),
   flag("access", "acl", "POSIX ACLs are enforced (the default with default_permissions)", (draft) => { draft.attributes.acl = true; }),
   flag("access", "noacl", "POSIX ACLs are not enforced", (draft) => { draft.attributes.acl = false; }),
+  flag("access", "grpid bsdgroups", "new files belong to the group of their folder", (draft) => { draft.bsdGroups = true; }),
+  flag("access", "nogrpid sysvgroups", "only in folders with set-group-ID (the default, unless the image says otherwise)",
+    (draft) => { draft.bsdGroups = false; }),
+  valued("access", "resuid=N", "who may use the reserved blocks besides root; what the image says unless told",
+    (draft, value) => { draft.reserveUid = parseId("resuid", value); }),
+  valued("access", "resgid=N", "the same for a group", (draft, value) => { draft.reserveGid = parseId("resgid", value); }),
   flag("access", "auto_unmount", "unmount when the server dies, whatever kills it",
     (draft) => { draft.autoUnmount = true; }),
 
@@ -304,8 +316,7 @@ export const MOUNT_OPTIONS: readonly MountOption[] = [
     + " noauto_da_alloc barrier nobarrier stripe journal_checksum"
     + " journal_async_commit journal_ioprio journal_dev init_itable noinit_itable"
     + " inode_readahead_blks max_dir_size_kb mb_optimize_scan dioread_lock dioread_nolock"
-    + " i_version iversion noiversion prjquota grpquota usrquota quota noquota jqfmt usrjquota grpjquota resuid resgid"
-    + " grpid nogrpid bsdgroups sysvgroups oldalloc orlov debug_want_extra_isize nombcache dax"
+    + " i_version iversion noiversion prjquota grpquota usrquota quota noquota jqfmt usrjquota grpjquota oldalloc orlov debug_want_extra_isize nombcache dax"
     + " test_dummy_encryption warn_on_error nowarn_on_error check",
     "a setting of the kernel's ext4 that has no counterpart"),
   ignored("user_xattr nouser_xattr", "extended attributes are always shown"),

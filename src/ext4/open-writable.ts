@@ -70,6 +70,11 @@ export interface WriteOptions extends OpenOptions, TimesOptions {
   readonly onDamage?: (error: CorruptionError) => void;
   /** Tell the device of blocks that were freed, once that is durable. */
   readonly discard?: boolean;
+  /** New inodes belong to the group of their directory, as on BSD; what the image says if absent. */
+  readonly bsdGroups?: boolean | undefined;
+  /** Who may use the reserved blocks besides root; what the image says if absent. */
+  readonly reserveUid?: number | undefined;
+  readonly reserveGid?: number | undefined;
 }
 
 /** Blocks that marking the superblock changes. */
@@ -187,6 +192,9 @@ function allowChanges(
     random,
     staleTails: new StaleTails(),
     invalidateMappings: options.invalidateMappings ?? (() => {}),
+    bsdGroups: options.bsdGroups ?? fs.superblock.hasBsdGroups,
+    reserveUid: options.reserveUid ?? fs.superblock.reserveUid,
+    reserveGid: options.reserveGid ?? fs.superblock.reserveGid,
     mayUseReserve: true,
   });
 }

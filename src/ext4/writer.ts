@@ -48,6 +48,11 @@ export interface Writer {
   readonly staleTails: StaleTails;
   /** @see InvalidateMappings */
   readonly invalidateMappings: InvalidateMappings;
+  /** New inodes belong to the group of their directory. */
+  readonly bsdGroups: boolean;
+  /** Who may use the reserved blocks besides root. */
+  readonly reserveUid: number;
+  readonly reserveGid: number;
   /** Whether the operation in hand may use the blocks that are reserved for root. */
   mayUseReserve: boolean;
 }

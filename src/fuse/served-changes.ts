@@ -86,7 +86,7 @@ const ROOT_GROUP = 0;
 
 /** Serves changes of `fs`, which was opened for writing. */
 export function serveChanges(fs: Filesystem): ServedChanges {
-  const { reserveUid, reserveGid } = fs.superblock;
+  const { reserveUid, reserveGid } = fs.writer;
   return {
     actAs(uid, gid) {
       const owns = uid === ROOT_USER || uid === reserveUid;

@@ -57,6 +57,11 @@ export interface WritingPlan {
   readonly atime: "relatime" | "strictatime" | "noatime";
   readonly nodiratime: boolean;
   readonly lazytime: boolean;
+  /** New files belong to the group of their folder; what the image says if undefined. */
+  readonly bsdGroups: boolean | undefined;
+  /** Who may use the reserve besides root; what the image says if undefined. */
+  readonly reserveUid: number | undefined;
+  readonly reserveGid: number | undefined;
 }
 
 /** What the kernel is told with the mount itself. */

@@ -247,6 +247,40 @@ describe.skipIf(skip)("a mount that is written to", () => {
     });
   });
 
+  test.each([
+    ["resuid=1000", ["--reuid=1000", "--regid=7"]],
+    ["resgid=1000", ["--reuid=7", "--regid=1000"]],
+  ])("lets others into the reserve with %s", (option, user) => {
+    withScope((scope) => {
+      const image = newImage(scope, "32M", "-b", "1024", "-m", "20");
+      const { path } = ourMount(scope, image, { write: true, options: [option] });
+      chmodSync(path, 0o777);
+      const dd = ["dd", "if=/dev/zero", `of=${join(path, "file")}`, "bs=64k"];
+      run("setpriv", [...user, "--clear-groups", ...dd], { accept: [1] });
+      expect(Number(output("stat", ["-f", "-c", "%f", path]))).toBeLessThan(700);
+    });
+  });
+
+  test("gives new files to the group of their folder with grpid, or where the image says so", () => {
+    withScope((scope) => {
+      const image = newImage(scope, "32M");
+      const made = (names: readonly string[], options: readonly string[]): string => {
+        const { path, unmount } = ourMount(scope, image, { write: true, options });
+        run("chgrp", ["77", path]);
+        run("mkdir", names, { cwd: path });
+        const groups = output("stat", ["-c", "%g %a", ...names], { cwd: path });
+        unmount();
+        return groups;
+      };
+      expect(made(["a"], [])).toBe("0 755");
+      expect(made(["b"], ["grpid"])).toBe("77 755");
+      run("tune2fs", ["-o", "bsdgroups", image]);
+      expect(made(["c"], [])).toBe("77 755");
+      expect(made(["d"], ["sysvgroups"])).toBe("0 755");
+      expect(e2fsck(image)).toBe("");
+    });
+  });
+
   test("makes durable at once what chattr +S and +D ask for, and nothing else", () => {
     withScope((scope) => {
       const image = newImage(scope, "32M");

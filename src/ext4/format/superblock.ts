@@ -36,7 +36,8 @@ export const SuperblockLayout = layout("ext4_super_block", 1024, {
   journalInum:       [0xe0, "le32"],   journalDev:        [0xe4, "le32"],
   lastOrphan:        [0xe8, "le32"],   hashSeed:          [0xec, 16],
   defHashVersion:    [0xfc, "u8"],     jnlBackupType:     [0xfd, "u8"],
-  descSize:          [0xfe, "le16"],   firstMetaBg:       [0x104, "le32"],
+  descSize:          [0xfe, "le16"],   defaultMountOpts:  [0x100, "le32"],
+  firstMetaBg:       [0x104, "le32"],
   jnlBlocks:         [0x10c, 68],      blocksCountHi:     [0x150, "le32"],
   rBlocksCountHi:    [0x154, "le32"],  freeBlocksCountHi: [0x158, "le32"],
   minExtraIsize:     [0x15c, "le16"],  wantExtraIsize:    [0x15e, "le16"],
@@ -58,6 +59,9 @@ export const SuperblockLayout = layout("ext4_super_block", 1024, {
   encoding:          [0x27c, "le16"],  encodingFlags:     [0x27e, "le16"],
   orphanFileInum:    [0x280, "le32"],  checksum:          [0x3fc, "le32"],
 });
+
+/** The bit of `s_default_mount_opts` for `grpid`. @see fs/ext4/ext4.h, EXT4_DEFM_BSDGROUPS */
+const DEFAULT_BSDGROUPS = 0x2;
 
 /** Bits of `s_state`. */
 export const SuperblockState = { VALID: 0x1, ERROR: 0x2 } as const;
@@ -93,6 +97,8 @@ export class Superblock {
   /** Who may use the reserve besides root. */
   readonly reserveUid: number;
   readonly reserveGid: number;
+  /** New inodes belong to the group of their directory, unless a mount wants otherwise. */
+  readonly hasBsdGroups: boolean;
   readonly firstDataBlock: number;
   /** Blocks per cluster: 1 without bigalloc. */
   readonly clusterBlocks: number;
@@ -244,6 +250,7 @@ export class Superblock {
     }
     this.reserveUid = le16(view, 0, S.defResuid);
     this.reserveGid = le16(view, 0, S.defResgid);
+    this.hasBsdGroups = (le32(view, 0, S.defaultMountOpts) & DEFAULT_BSDGROUPS) !== 0;
     this.reservedGdtBlocks = le16(view, 0, S.reservedGdtBlocks);
     const descriptorBlocks = Math.ceil((this.groupCount * this.descriptorSize) / this.blockSize);
     this.firstMetaGroup = this.hasIncompat(Incompat.META_BG)

@@ -49,8 +49,8 @@ export function makeInode(fs: Filesystem, tx: Tx, parent: Inode, attributes: New
   const type = attributes.mode & FileType.MASK;
   const isDirectory = type === FileType.DIRECTORY;
   const number: InodeNumber = allocateInode(fs, tx, parent, isDirectory);
-  const inherits = (parent.mode & SETGID) !== 0;
-  const mode = attributes.mode | (inherits && isDirectory ? SETGID : 0);
+  const isSetgid = (parent.mode & SETGID) !== 0;
+  const mode = attributes.mode | (isSetgid && isDirectory && !writer.bsdGroups ? SETGID : 0);
   const inode = Inode.blank(number, fs.takeInodeBytes(), superblock, checksums, {
     mode,
     generation: Math.floor(writer.random() * 0x1_0000_0000),
@@ -59,7 +59,7 @@ export function makeInode(fs: Filesystem, tx: Tx, parent: Inode, attributes: New
   tx.createInode(inode);
 
   inode.uid = attributes.uid;
-  inode.gid = inherits ? parent.gid : attributes.gid;
+  inode.gid = isSetgid || writer.bsdGroups ? parent.gid : attributes.gid;
   inode.projectId = parent.hasFlag(InodeFlags.PROJINHERIT) ? parent.projectId : PROJECT_DEFAULT;
   inode.flags = inheritedFlags(parent, type);
   inode.accessedAt = tx.now;

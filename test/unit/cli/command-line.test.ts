@@ -36,6 +36,9 @@ describe("parseCommandLine()", () => {
             atime: "relatime",
             nodiratime: false,
             lazytime: false,
+            bsdGroups: undefined,
+            reserveUid: undefined,
+            reserveGid: undefined,
           },
         },
         mount: {
