@@ -216,6 +216,7 @@ export class LibraryDriver {
     if (path === "/") return ROOT_INODE;
     const open = this.#open.get(path);
     if (open !== undefined) return open;
+    if (path.startsWith("#")) throw refusal(Errno.EBADF);
     const found = lookup(this.fs, ...this.#place(path));
     if (found === 0) throw refusal(Errno.ENOENT);
     return found;
