@@ -103,7 +103,7 @@ function isIndexed(fs: Filesystem, directory: Inode): boolean {
 }
 
 /** @throws FsError EINVAL or EEXIST for a name that cannot be one of an entry of its own. */
-function refuseBadName(name: Uint8Array): void {
+export function refuseBadName(name: Uint8Array): void {
   if (name.length === 0 || name.includes(0) || name.includes(SLASH)) {
     throw new FsError(Errno.EINVAL, "not a name");
   }

@@ -21,6 +21,7 @@ import {
   countSubdirectory,
   directoryToChange,
   discountSubdirectory,
+  refuseBadName,
   refuseOtherProject,
   refuseTooManySubdirectories,
   refuseUnremovable,
@@ -62,6 +63,7 @@ export function rename(
     const from = { directory: directoryToChange(fs, fromParent), name: fromName };
     const to = { directory: directoryToChange(fs, toParent), name: toName };
     const moved = victimOf(fs, from.directory, fromName);
+    refuseBadName(toName);
     const targetNumber = lookup(fs, toParent, toName);
     if (options.exchange === true) {
       if (targetNumber === 0) throw new FsError(Errno.ENOENT, "nothing to exchange with");
