@@ -31,6 +31,11 @@ const RUNS: readonly { name: string; features: string; run: readonly Operation[]
     features: "inline_data",
     run: [create, write(0, 5 * BLOCK), { kind: "sync" }, truncate(0), write(0, 40)],
   },
+  {
+    name: "a symbolic link whose name exists is refused for that, however long its target",
+    features: "extent",
+    run: [create, { kind: "symlink", path: "/file", target: "t".repeat(BLOCK + 1) }],
+  },
 ];
 
 describe.skipIf(skipBecause("regressions", whyNoE2fsprogs()))("fixed:", () => {

@@ -83,11 +83,11 @@ export function makeSymlink(
   if (target.length === 0 || target.includes(0)) {
     throw new FsError(Errno.ENOENT, "not a target of a symbolic link");
   }
-  if (target.length >= fs.superblock.blockSize) {
-    throw new FsError(Errno.ENAMETOOLONG, `a target of ${target.length} bytes`);
-  }
   return change(fs, Credits.CREATE, (tx) => {
     const directory = directoryForNewName(fs, parent, name);
+    if (target.length >= fs.superblock.blockSize) {
+      throw new FsError(Errno.ENAMETOOLONG, `a target of ${target.length} bytes`);
+    }
     refuseEncrypted(directory);
 
     const inode = makeInode(fs, tx, directory, { ...attributes, mode: SYMLINK_MODE });
