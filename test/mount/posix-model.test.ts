@@ -9,7 +9,7 @@ import { kernelMount } from "../support/mounts.ts";
 import { PosixModel } from "../support/posix/model.ts";
 import { execute, mountedTree } from "../support/posix/mounted.ts";
 import { type Operation, describe as shown } from "../support/posix/operation.ts";
-import { randomOperation } from "../support/posix/random-operation.ts";
+import { KINDS, randomOperation } from "../support/posix/random-operation.ts";
 import { differences } from "../support/posix/tree.ts";
 import { randomFrom, seedOfRun } from "../support/random.ts";
 import { skipBecause, whyNoKernelMount } from "../support/run.ts";
@@ -22,8 +22,8 @@ const OPERATIONS = 3000;
  * it allocates at once.
  */
 const ALLOCATING_AT_ONCE = ["nodelalloc"];
-/** And it forgets that a range of an inline file was zeroed, and what was written there since. */
-const NOT_ZEROING = ["allocate", "keepSize", "punch", "collapse", "insert"] as const;
+/** And it loses what is written to an inline file after any fallocate, fsync or not. */
+const NO_FALLOCATE = KINDS.filter((kind) => kind !== "fallocate");
 
 describe.skipIf(skipBecause("posix-model", whyNoKernelMount()))("PosixModel", () => {
   test.each([
@@ -35,10 +35,10 @@ describe.skipIf(skipBecause("posix-model", whyNoKernelMount()))("PosixModel", ()
       blockSize: 1024,
       mke2fs: ["-O", "inline_data"],
       mountOptions: ALLOCATING_AT_ONCE,
-      hows: NOT_ZEROING,
+      kinds: NO_FALLOCATE,
     },
   ])("answers as the kernel's ext4 does with $name", (kind) => {
-    const { mke2fs: args, mountOptions = [], hows, ...options } = kind;
+    const { mke2fs: args, mountOptions = [], kinds = KINDS, ...options } = kind;
     const seed = seedOfRun();
     const random = randomFrom(seed);
     const model = new PosixModel(options);
@@ -48,7 +48,7 @@ describe.skipIf(skipBecause("posix-model", whyNoKernelMount()))("PosixModel", ()
       entriesMax: 150,
       blockSize,
       xattrBytesMax: 600,
-      hows,
+      kinds,
     };
     const operations: Operation[] = [];
     const expected: string[] = [];

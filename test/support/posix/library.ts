@@ -36,7 +36,7 @@ import {
   writeFile,
 } from "../../../src/ext4/index.ts";
 import { bytesOf, entriesOf, latin1 } from "../library-view.ts";
-import { type FallocateHow, type Operation, type Outcome, pattern } from "./operation.ts";
+import { type FallocateHow, type Operation, type Outcome, PATH_MAX, pattern } from "./operation.ts";
 import { type Tree, type TreeNode, typeOfMode } from "./tree.ts";
 
 /** `FALLOC_FL_*`. @see include/uapi/linux/falloc.h */
@@ -96,6 +96,7 @@ export class LibraryDriver {
         return;
       }
       case "symlink": {
+        if (operation.target.length >= PATH_MAX) throw refusal(Errno.ENAMETOOLONG);
         const [parent, name] = this.#place(operation.path);
         const attributes = owned(FileType.SYMLINK | 0o777);
         makeSymlink(fs, parent, name, bytesOf(operation.target), attributes);

@@ -6,7 +6,7 @@
  *
  * @see fs/namei.c for the order in which calls refuse; ext4 where it adds reasons of its own
  */
-import { type Operation, type Outcome, pattern } from "./operation.ts";
+import { type Operation, type Outcome, PATH_MAX, pattern } from "./operation.ts";
 import { type NodeType, type Tree, type TreeNode, typeOfMode } from "./tree.ts";
 
 const NAME_MAX = 255;
@@ -149,6 +149,7 @@ export class PosixModel {
       }
       case "symlink":
         if (operation.target === "") refuse("ENOENT");
+        if (operation.target.length >= PATH_MAX) refuse("ENAMETOOLONG");
         return this.#add(operation.path, "symlink", 0o777, { target: operation.target });
       case "link":
         return this.#link(operation.from, operation.to);

@@ -7,6 +7,9 @@
  */
 
 /** What `fallocate` does; all but `allocate`, `zeroExtend` and the range moves keep the size. */
+/** Linux takes no longer string from a program for a path or a target, its NUL included. */
+export const PATH_MAX = 4096;
+
 export type FallocateHow =
   | "allocate"
   | "keepSize"

@@ -17,8 +17,6 @@ export interface RandomLimits {
   readonly xattrBytesMax: number;
   /** The kinds of calls to choose from; all if absent. */
   readonly kinds?: readonly Operation["kind"][];
-  /** The kinds of fallocate calls to choose from; all if absent. */
-  readonly hows?: readonly FallocateHow[] | undefined;
 }
 
 type Kind = Operation["kind"];
@@ -31,7 +29,10 @@ const WEIGHTS: readonly (readonly [Kind, number])[] = [
   ["truncate", 6], ["fallocate", 9], ["copy", 3], ["chmod", 2], ["chown", 2], ["setxattr", 6],
   ["removexattr", 3], ["fsync", 1], ["fdatasync", 1], ["sync", 1],
 ];
-const KINDS = WEIGHTS.flatMap(([kind, weight]) => new Array<Kind>(weight).fill(kind));
+/** All kinds, each as often as it is tried. */
+export const KINDS: readonly Kind[] = WEIGHTS.flatMap(([kind, weight]) =>
+  new Array<Kind>(weight).fill(kind),
+);
 
 const HOWS: readonly FallocateHow[] = [
   ...["allocate", "keepSize", "punch", "punch", "zero", "zeroExtend", "collapse", "insert"],
@@ -228,7 +229,7 @@ class Picker {
 
   #fallocate(): Operation {
     const path = this.#anyFile();
-    const how = this.#of(this.#limits.hows ?? HOWS);
+    const how = this.#of(HOWS);
     const { offset, length } = this.#range();
     if ((how !== "collapse" && how !== "insert") || this.#chance(10))
       return { kind: "fallocate", path, how, offset, length };
