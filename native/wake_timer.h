@@ -18,8 +18,8 @@ class WakeTimer {
   int start(int signal);
 
   /**
-   * Lets the signal come at `deadline` (of `nowMs`) at the latest; perhaps earlier as well, and from then on again
-   * and again, since the first may come just before the call that it is meant for.
+   * Lets the signal come at `deadline` (of `nowMs`) at the latest; perhaps earlier as well, and from
+   * then on again and again, since the first may come just before the call that it is meant for.
    */
   void wakeAt(int64_t deadline);
   /** No signal is needed any more. */
