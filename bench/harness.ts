@@ -12,6 +12,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { isMounted, isServed } from "../test/support/mounts.ts";
 import { output, run } from "../test/support/run.ts";
 import type { Scope } from "../test/support/scope.ts";
 import { type ImageName, Images } from "./images.ts";
@@ -158,23 +159,6 @@ export class Bench {
       await sleep(POLL_MS);
     }
   }
-}
-
-function isMounted(mountpoint: string): boolean {
-  return readFileSync("/proc/self/mountinfo", "utf8").includes(` ${mountpoint} `);
-}
-
-/** Whether a process has `path` among its arguments. */
-function isServed(path: string): boolean {
-  return readdirSync("/proc").some((name) => {
-    try {
-      return (
-        /^\d/.test(name) && readFileSync(`/proc/${name}/cmdline`, "utf8").includes(`${path}\0`)
-      );
-    } catch {
-      return false; // it ended meanwhile
-    }
-  });
 }
 
 /** User and system time so far. @see proc_pid_stat(5), utime and stime */

@@ -51,7 +51,7 @@ if (log !== undefined) {
   if (!isBackground) logOutputTo(log);
 }
 // Node 20 compiles a function later than pays for mounts, most of which are short: by a fifth of the time
-// of the first 5,000 files (bench/changes.ts). Later versions have no such setting.
+// of the first 5,000 files (bench/change.py create 5000). Later versions have no such setting.
 if (process.versions.v8.startsWith("11.")) setFlagsFromString("--interrupt-budget=33000");
 const server = new Server();
 const { parseCommandLine } = await import("./command-line.ts");

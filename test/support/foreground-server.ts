@@ -4,9 +4,8 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { COMMAND } from "./mounts.ts";
+import { COMMAND, isMounted } from "./mounts.ts";
 import { run } from "./run.ts";
 import type { Scope } from "./scope.ts";
 
@@ -116,10 +115,6 @@ export class ForegroundServer {
   get pid(): number {
     return this.#child.pid ?? 0;
   }
-}
-
-function isMounted(path: string): boolean {
-  return readFileSync("/proc/self/mountinfo", "utf8").includes(` ${path} `);
 }
 
 async function until(condition: () => boolean, what: string): Promise<void> {

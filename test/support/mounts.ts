@@ -99,8 +99,13 @@ function awaitServerOf(path: string): void {
   }
 }
 
-/** Whether a process has `path` among its arguments. */
-function isServed(path: string): boolean {
+/** Whether something is mounted at `path`. */
+export function isMounted(path: string): boolean {
+  return readFileSync("/proc/self/mountinfo", "utf8").includes(` ${path} `);
+}
+
+/** Whether a process has `path`, a mount point or an image, among its arguments. */
+export function isServed(path: string): boolean {
   return readdirSync("/proc").some((name) => {
     try {
       return (
