@@ -305,6 +305,13 @@ describe.skipIf(skip)("a mount that is written to", () => {
         writeFileSync(at("sync"), content);
         expect(afterCut((root) => readFileSync(join(root, "sync"), "latin1"))).toBe(content);
       }
+      writeFileSync(at("plain/source"), "copied");
+      const copy = `
+import os
+files = [os.open(name, os.O_RDWR) for name in ("plain/source", "sync")]
+os.copy_file_range(*files, 6)`;
+      run("python3", ["-c", copy], { cwd: path });
+      expect(afterCut((root) => readFileSync(join(root, "sync"), "latin1"))).toBe("copied");
       run("setfattr", ["-n", "user.name", "-v", "value", at("sync")]);
       const getfattr = (root: string): string =>
         output("getfattr", ["--only-values", "-n", "user.name", "sync"], { cwd: root });

@@ -6,8 +6,9 @@ import type { Filesystem } from "../filesystem.ts";
 import type { Inode } from "../format/inode.ts";
 import { readFile } from "./file.ts";
 import { IomapType, iomapForRead, newIomap } from "./iomap.ts";
+import { syncIfWanted } from "./synchronous.ts";
 import { setSize } from "./truncate.ts";
-import { refuseUnwritable, writeFile } from "./write.ts";
+import { refuseUnwritable, writeBytes } from "./write.ts";
 
 const PIECE_BYTES = 1024 * 1024;
 /** No call reads or writes more. @see include/linux/fs.h, MAX_RW_COUNT */
@@ -50,11 +51,12 @@ export function copyFileRange(
     }
     const part = piece.subarray(0, wanted);
     readFile(fs, source, fromOffset + done, part);
-    const written = writeAfter(done, () => writeFile(fs, target, toOffset + done, part));
+    const written = writeAfter(done, () => writeBytes(fs, target, toOffset + done, part));
     done += written;
-    if (written < wanted) return done;
+    if (written < wanted) break;
   }
-  if (toOffset + done > target.sizeBytes) setSize(fs, to, toOffset + done);
+  if (done === count && toOffset + done > target.sizeBytes) setSize(fs, to, toOffset + done);
+  syncIfWanted(fs, target);
   return done;
 }
 

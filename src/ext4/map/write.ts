@@ -156,13 +156,25 @@ export function zeroWritten(fs: Filesystem, inode: Inode, from: number, end: num
  * @throws FsError as `iomapForWrite` does, when nothing was written.
  */
 export function writeFile(fs: Filesystem, inode: Inode, offset: number, bytes: Uint8Array): number {
+  const written = writeBytes(fs, inode, offset, bytes);
+  syncIfWanted(fs, inode);
+  return written;
+}
+
+/** The same, whatever the flags of the file say about durability. */
+export function writeBytes(
+  fs: Filesystem,
+  inode: Inode,
+  offset: number,
+  bytes: Uint8Array,
+): number {
   const answer = newIomap();
   let done = 0;
   while (done < bytes.length) {
     try {
       iomapForWrite(fs, inode, offset + done, bytes.length - done, answer);
     } catch (error) {
-      if (done > 0 && error instanceof FsError) break;
+      if (done > 0 && error instanceof FsError) return done;
       throw error;
     }
     const part = bytes.subarray(done, Math.min(bytes.length, done + answer.length));
@@ -170,7 +182,6 @@ export function writeFile(fs: Filesystem, inode: Inode, offset: number, bytes: U
     else writeMapped(fs, answer, part);
     done += part.length;
   }
-  syncIfWanted(fs, inode);
   return done;
 }
 
