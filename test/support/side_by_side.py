@@ -76,7 +76,7 @@ class Side:
             return errno.errorcode[error.errno], None
         size = found.st_size if not stat.S_ISDIR(found.st_mode) else None
         shown = (found.st_mode, found.st_uid, found.st_gid, found.st_nlink, size, found.st_rdev)
-        return shown, (found.st_mtime_ns, found.st_ctime_ns)
+        return shown, (found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
 
     def make(self, call, timed):
         """The outcome of `call`, and what it did to its paths; to their times if `timed`."""
@@ -92,8 +92,9 @@ class Side:
         for path in involved:
             shown, times = self.facts(path)
             changed = None
-            if timed and times is not None and before[path] is not None:
-                changed = [now != then for now, then in zip(times, before[path])]
+            # Of two files, one in the other's place, the times may be equal by chance.
+            if timed and times and before[path] and times[0] == before[path][0]:
+                changed = [now != then for now, then in zip(times[1:], before[path][1:])]
             after.append((path, shown, changed))
         return outcome, after
 
