@@ -81,6 +81,20 @@ int open(const std::string& path, uint32_t flags) {
   return fd.release();
 }
 
+/**
+ * Exchanges what `fd` stands for, the same device with another claim. The claim of the old one ends
+ * with its last use.
+ */
+int claim(int fd, bool exclusive) {
+  const int has = fcntl(fd, F_GETFL);
+  if (has < 0) return -errno;
+  const std::string path = "/proc/self/fd/" + std::to_string(fd);
+  const int mode = (has & (O_ACCMODE | O_DIRECT)) | O_CLOEXEC | (exclusive ? O_EXCL : 0);
+  const Descriptor other(::open(path.c_str(), mode));
+  if (!other.valid()) return -errno;
+  return dup3(other.get(), fd, O_CLOEXEC) < 0 ? -errno : 0;
+}
+
 /** Reads at most `length` bytes at once into memory of the right alignment. */
 int64_t readAligned(int fd, uint64_t offset, uint8_t* into, size_t length) {
   const size_t alignment = deviceAlignment(fd);
@@ -118,6 +132,11 @@ Napi::Value deviceInfo(const Napi::CallbackInfo& info) {
   result["isBlockDevice"] = Napi::Boolean::New(env, S_ISBLK(status.st_mode));
   result["alignmentBytes"] = deviceAlignment(fd);
   return result;
+}
+
+Napi::Value claimDevice(const Napi::CallbackInfo& info) {
+  const int fd = info[0].As<Napi::Number>().Int32Value();
+  return Napi::Number::New(info.Env(), claim(fd, info[1].ToBoolean()));
 }
 
 void closeDescriptor(const Napi::CallbackInfo& info) {
@@ -190,6 +209,7 @@ int64_t readDeviceFully(int fd, uint64_t offset, uint8_t* into, size_t length) {
 void registerDevice(Napi::Env env, Napi::Object exports) {
   exports["openDevice"] = Napi::Function::New<openDevice>(env, "openDevice");
   exports["deviceInfo"] = Napi::Function::New<deviceInfo>(env, "deviceInfo");
+  exports["claimDevice"] = Napi::Function::New<claimDevice>(env, "claimDevice");
   exports["closeDescriptor"] = Napi::Function::New<closeDescriptor>(env, "closeDescriptor");
   exportFunction(env, exports, "readDevice", readDevice);
 }

@@ -1,6 +1,9 @@
 // Mounts and unmounts. As root through the mount API, mount(2) where the kernel has no other.
 // Without root, and for auto_unmount, through fusermount3, which passes the connected descriptor
 // back.
+//
+// A block device can be mounted as type fuseblk: the kernel claims it then, hands sync(2) on, and lets
+// umount(2) wait until the server has answered DESTROY.
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,6 +37,7 @@ constexpr unsigned FUSE_MINOR = 229;
 /** The longest value that fsconfig(2) takes. */
 constexpr size_t FSCONFIG_VALUE_MAX = 255;
 constexpr const char* HELPER = "fusermount3";
+constexpr const char* UNMOUNT_PROGRAM = "umount";
 /** The highest errno that has a text; include/uapi/asm-generic/errno.h. */
 constexpr int ERRNO_MAX = 133;
 
@@ -41,6 +45,8 @@ struct Request {
   std::string mountpoint;
   std::string fsname;
   std::string subtype;
+  /** Not zero: `fsname` is a block device, to be mounted as one with blocks of this size. */
+  uint32_t deviceBlockBytes;
   bool readOnly;
   bool allowOther;
   bool defaultPermissions;
@@ -52,7 +58,8 @@ struct Request {
 struct Result {
   int fd;
   std::string message;
-  bool byHelper = false;
+  /** The program that is to unmount it; none where umount2(2) does. */
+  std::string unmounter = "";
 };
 
 Result failure(int error, std::string message) {
@@ -103,6 +110,14 @@ std::string addFlags(const Request& request, unsigned long& flags) {
   return "";
 }
 
+bool isDevice(const Request& request) {
+  return request.deviceBlockBytes > 0;
+}
+
+const char* typeOf(const Request& request) {
+  return isDevice(request) ? "fuseblk" : "fuse";
+}
+
 std::string octal(unsigned value) {
   char digits[16];
   snprintf(digits, sizeof digits, "%o", value);
@@ -149,7 +164,7 @@ class Configuration {
 
 /** Mounts through fsopen(2) and its family. @returns zero or an errno. */
 int mountByParts(const Request& request, int fuseFd, unsigned long flags, unsigned rootMode) {
-  const Descriptor context(fsopen("fuse", FSOPEN_CLOEXEC));
+  const Descriptor context(fsopen(typeOf(request), FSOPEN_CLOEXEC));
   if (!context.valid()) return errno;
   Configuration configuration(context.get());
   configuration.text("source", request.fsname);
@@ -162,6 +177,8 @@ int mountByParts(const Request& request, int fuseFd, unsigned long flags, unsign
   configuration.flag("allow_other", request.allowOther);
   if (request.maxReadBytes > 0)
     configuration.text("max_read", std::to_string(request.maxReadBytes));
+  if (isDevice(request))
+    configuration.text("blksize", std::to_string(request.deviceBlockBytes));
   configuration.flag("ro", (flags & MS_RDONLY) != 0);
   configuration.flag("sync", (flags & MS_SYNCHRONOUS) != 0);
   configuration.flag("dirsync", (flags & MS_DIRSYNC) != 0);
@@ -202,7 +219,9 @@ int mountAtOnce(const Request& request, int fuseFd, unsigned long flags, unsigne
   if (request.defaultPermissions) options += ",default_permissions";
   if (request.allowOther) options += ",allow_other";
   if (request.maxReadBytes > 0) options += ",max_read=" + std::to_string(request.maxReadBytes);
-  const std::string type = request.subtype.empty() ? "fuse" : "fuse." + request.subtype;
+  if (isDevice(request)) options += ",blksize=" + std::to_string(request.deviceBlockBytes);
+  std::string type = typeOf(request);
+  if (!request.subtype.empty()) type += "." + request.subtype;
   const int made = mount(request.fsname.c_str(), request.mountpoint.c_str(), type.c_str(), flags,
                          options.c_str());
   return made == 0 ? 0 : errno;
@@ -231,11 +250,11 @@ std::string helperOptions(const Request& request) {
   return options;
 }
 
-/** A child process that runs fusermount3; what it prints is kept. */
+/** A child process that runs a program; what it prints is kept. */
 class Helper {
  public:
   /** `socket` becomes the descriptor that the child finds in _FUSE_COMMFD; -1 for none. */
-  int start(const std::vector<std::string>& arguments, int socket) {
+  int start(const std::vector<std::string>& arguments, int socket = -1) {
     output_ = Descriptor(memfd_create(HELPER, MFD_CLOEXEC));
     std::vector<char*> argv;
     for (const std::string& each : arguments) argv.push_back(const_cast<char*>(each.c_str()));
@@ -251,7 +270,7 @@ class Helper {
     if (output_.valid()) posix_spawn_file_actions_adddup2(&actions, output_.get(), STDERR_FILENO);
     if (socket >= 0) posix_spawn_file_actions_adddup2(&actions, socket, COMM_FD);
     const int error =
-        posix_spawnp(&pid_, HELPER, &actions, nullptr, argv.data(), environment.data());
+        posix_spawnp(&pid_, argv[0], &actions, nullptr, argv.data(), environment.data());
     posix_spawn_file_actions_destroy(&actions);
     return error;
   }
@@ -326,9 +345,9 @@ Result mountByHelper(const Request& request) {
   Descriptor fuse = receiveDescriptor(ours.get());
   if (fuse.valid() && request.autoUnmount) {
     ours.release();
-    return {fuse.release(), "", true};
+    return {fuse.release(), "", HELPER};
   }
-  if (helper.succeeds() && fuse.valid()) return {fuse.release(), "", true};
+  if (helper.succeeds() && fuse.valid()) return {fuse.release(), "", HELPER};
   return helper.complaint();
 }
 
@@ -350,7 +369,7 @@ Result mountAsRoot(const Request& request, unsigned rootMode) {
                                              : mountAtOnce(request, fuse.get(), flags, rootMode);
   if (error != 0)
     return failure(error, "cannot mount " + request.fsname + " on " + request.mountpoint);
-  return {fuse.release(), ""};
+  return {fuse.release(), "", isDevice(request) ? UNMOUNT_PROGRAM : ""};
 }
 
 Result mountRequest(const Request& request) {
@@ -369,7 +388,7 @@ Result mountRequest(const Request& request) {
   if (!S_ISDIR(status.st_mode))
     return failure(ENOTDIR, "mount point " + path + " is not a directory");
 
-  if (geteuid() != 0 || request.autoUnmount) return mountByHelper(request);
+  if ((geteuid() != 0 || request.autoUnmount) && !isDevice(request)) return mountByHelper(request);
   return mountAsRoot(request, status.st_mode & S_IFMT);
 }
 
@@ -384,6 +403,7 @@ Napi::Value mountFromScript(const Napi::CallbackInfo& info) {
   request.mountpoint = text(given, "mountpoint");
   request.fsname = text(given, "fsname");
   request.subtype = text(given, "subtype");
+  request.deviceBlockBytes = given.Get("deviceBlockBytes").ToNumber().Uint32Value();
   request.readOnly = given.Get("readOnly").ToBoolean();
   request.allowOther = given.Get("allowOther").ToBoolean();
   request.defaultPermissions = given.Get("defaultPermissions").ToBoolean();
@@ -397,7 +417,7 @@ Napi::Value mountFromScript(const Napi::CallbackInfo& info) {
   Napi::Object answer = Napi::Object::New(env);
   answer["fd"] = result.fd;
   answer["message"] = result.message;
-  answer["byHelper"] = result.byHelper;
+  answer["unmounter"] = result.unmounter;
   return answer;
 }
 
@@ -412,18 +432,25 @@ Napi::Value syncMountFromScript(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), syncMount(mountpoint));
 }
 
-int unmount(const std::string& mountpoint, bool byHelper) {
+/**
+ * The unmount of a block device waits until the server has answered, which is this process: a thread
+ * of it that waited in the kernel could never be killed, so another process waits.
+ */
+int unmount(const std::string& mountpoint, const std::string& unmounter) {
   if (descriptorOf(mountpoint) >= 0) return 0;
-  if (!byHelper) return umount2(mountpoint.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0 ? 0 : -errno;
   Helper helper;
-  const int error = helper.start({HELPER, "-u", "-z", "--", mountpoint}, -1);
-  if (error != 0) return -error;
-  return helper.succeeds() ? 0 : -EINVAL;
+  int error = ENOENT;
+  if (unmounter == HELPER) error = helper.start({HELPER, "-u", "-z", "--", mountpoint});
+  if (unmounter == UNMOUNT_PROGRAM)
+    error = helper.start({UNMOUNT_PROGRAM, "-i", "-l", "--", mountpoint});
+  if (error == 0) return helper.succeeds() ? 0 : -EINVAL;
+  if (unmounter == HELPER) return -error;
+  return umount2(mountpoint.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0 ? 0 : -errno;
 }
 
 Napi::Value unmountFromScript(const Napi::CallbackInfo& info) {
   const std::string mountpoint = info[0].As<Napi::String>();
-  return Napi::Number::New(info.Env(), unmount(mountpoint, info[1].ToBoolean()));
+  return Napi::Number::New(info.Env(), unmount(mountpoint, info[1].ToString()));
 }
 
 }  // namespace

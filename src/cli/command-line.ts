@@ -144,6 +144,7 @@ function plan(
     mount: {
       fsname: draft.fsname ?? device,
       subtype: draft.subtype,
+      asDevice: draft.asDevice && draft.fsname === undefined && draft.offsetBytes === 0,
       allowOther: !draft.allowRoot && (draft.allowOther ?? (draft.defaults && isRoot)),
       defaultPermissions,
       autoUnmount: draft.autoUnmount,

@@ -36,6 +36,7 @@ export interface Draft {
 
   fsname: string | undefined;
   subtype: string;
+  asDevice: boolean;
   allowOther: boolean | undefined;
   allowRoot: boolean;
   defaultPermissions: boolean | undefined;
@@ -83,6 +84,7 @@ export function emptyDraft(): Draft {
     oomScoreAdjustment: undefined,
     fsname: undefined,
     subtype: "ext4",
+    asDevice: true,
     allowOther: undefined,
     allowRoot: false,
     defaultPermissions: undefined,
@@ -256,8 +258,11 @@ export const MOUNT_OPTIONS: readonly MountOption[] = [
 
   valued("shown", "fsname=NAME", "the source of the mount, in place of the device as it was given",
     (draft, value) => { draft.fsname = value; }),
-  valued("shown", "subtype=NAME", "the type of the mount after `fuse.`: ext4 unless told",
+  valued("shown", "subtype=NAME", "the type of the mount after `fuse.` or `fuseblk.`: ext4 unless told",
     (draft, value) => { draft.subtype = value; }),
+  flag("server", "blkdev", "mount a block device that is written to as type fuseblk, where root does and no other name is asked for: sync and umount"
+    + " wait for it (the default)", (draft) => { draft.asDevice = true; }),
+  flag("server", "noblkdev", "mount it as type fuse", (draft) => { draft.asDevice = false; }),
   valued("shown", "uid=N", "the owner of everything, new files included", (draft, value) => { draft.attributes.uid = parseId("uid", value); }),
   valued("shown", "gid=N", "the group of everything, new files included", (draft, value) => { draft.attributes.gid = parseId("gid", value); }),
   valued("shown", "umask=OCTAL", "permissions of everything: 0777 less these bits",
@@ -309,7 +314,7 @@ export const MOUNT_OPTIONS: readonly MountOption[] = [
     + " max_background congestion_threshold parallel_direct_write splice_read no_splice_read"
     + " splice_write no_splice_write splice_move no_splice_move", "settled with the kernel by itself"),
   ignored("clone_fd max_threads max_idle_threads io_uring io_uring_q_depth", "threads are not counted by hand"),
-  ignored("blkdev noblkdev blksize", "the mount type is always fuse.SUBTYPE"),
+  ignored("blksize", "the block size is the image's own"),
   ignored("modules no_remote_lock no_remote_flock no_remote_posix_lock", "libfuse is not used"),
   ignored("iomap_cache noiomap_cache timing flush_interval", "a setting of fuse4fs"),
   ignored("block_validity noblock_validity delalloc nodelalloc auto_da_alloc"

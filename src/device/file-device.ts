@@ -15,6 +15,7 @@ type DeviceCalls = Pick<
 export class FileDevice implements WritableDevice {
   /** What follows the offset; negative when the offset is past the end. */
   readonly sizeBytes: number;
+  readonly isBlockDevice: boolean;
   readonly #calls: DeviceCalls;
   readonly #fd: number;
   readonly #startBytes: number;
@@ -29,6 +30,7 @@ export class FileDevice implements WritableDevice {
   constructor(calls: DeviceCalls, fd: number, startBytes: number, path = `descriptor ${fd}`) {
     const info = calls.deviceInfo(fd);
     if (typeof info === "number") throw new Error(`${path} has no size: ${errnoName(-info)}`);
+    this.isBlockDevice = info.isBlockDevice;
     this.sizeBytes = info.sizeBytes - startBytes;
     this.#calls = calls;
     this.#fd = fd;

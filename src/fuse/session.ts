@@ -48,6 +48,8 @@ export interface SessionOptions extends AttributeOptions, NegotiationOptions {
   readonly trace?: (line: string) => void;
   /** Called once the kernel has the answer to INIT: the mount is live. */
   readonly onReady?: (connection: Connection) => void;
+  /** Called once the kernel has unmounted and waits: the last moment to write anything. */
+  readonly onDestroy?: () => void;
   /** Which changes are durable before they are answered. WRITE is not among them: FSYNC follows. */
   readonly synchronous?: Synchronous;
   /** The clock of `every`, in milliseconds; one that never jumps if there is one. */
@@ -69,6 +71,7 @@ export class Session {
   readonly #corruption: CorruptionLog;
   readonly #timers: TimerList;
   #announced = false;
+  #ended = false;
   #failure: ProtocolVersionError | undefined;
 
   constructor(channel: Channel, fs: ServedFilesystem, options: SessionOptions) {
@@ -94,6 +97,10 @@ export class Session {
         const writable = changes !== undefined;
         context.connection = negotiate(offer, { ...options, writable });
         return context.connection;
+      },
+      end: () => {
+        this.#ended = true;
+        this.#try("unmount", () => options.onDestroy?.());
       },
     };
     this.#context = context;
@@ -126,7 +133,7 @@ export class Session {
   }
 
   /**
-   * Serves until the channel closes.
+   * Serves until the kernel has unmounted or the channel closes.
    *
    * @throws ProtocolVersionError when the kernel is too old; it has been told so.
    */
@@ -136,9 +143,10 @@ export class Session {
       // Only here: while the reply is built, the data of a WRITE may still be on its way to new blocks.
       this.#timers.run();
       const replyLength = length === TIMED_OUT ? NO_REPLY : this.#answer(length);
-      if (this.#failure !== undefined) {
+      if (this.#failure !== undefined || this.#ended) {
         this.#channel.next(replyLength, 0);
-        throw this.#failure;
+        if (this.#failure !== undefined) throw this.#failure;
+        return;
       }
       const { connection } = this.#context;
       if (connection !== undefined && !this.#announced) {
@@ -149,6 +157,11 @@ export class Session {
         length = this.#channel.next(replyLength, this.#timers.waitMs);
       }
     }
+  }
+
+  /** Whether the kernel has said that it has unmounted: nothing is asked any more. */
+  get isEnded(): boolean {
+    return this.#ended;
   }
 
   /** Answers the request of `length` bytes. @returns what `Channel.next` takes. */

@@ -27,8 +27,13 @@ export interface MountRequest {
   readonly mountpoint: string;
   /** Shown as the source of the mount. Any characters. */
   readonly fsname: string;
-  /** The part of the type after `fuse.`. */
+  /** The part of the type after `fuse.` or `fuseblk.`. */
   readonly subtype: string;
+  /**
+   * Not 0: `fsname` is the path of a block device that nobody has claimed, to be mounted as type fuseblk
+   * with blocks of this size (512 bytes up to a page). Root only.
+   */
+  readonly deviceBlockBytes: number;
   readonly readOnly: boolean;
   readonly allowOther: boolean;
   readonly defaultPermissions: boolean;
@@ -45,8 +50,8 @@ export interface MountResult {
   readonly fd: number;
   /** What failed, when `fd` is negative: one line for a person, without the errno's text. */
   readonly message: string;
-  /** True when fusermount3 made the mount, so that it has to undo it. */
-  readonly byHelper: boolean;
+  /** The program that has to undo the mount; empty when none is needed. `unmount` takes it. */
+  readonly unmounter: string;
 }
 
 export interface ChannelOptions {
@@ -130,6 +135,11 @@ export interface Addon {
   discardDevice(fd: number, offset: number, length: number): number;
   /** Makes a range read as zeros. @returns zero or a negative errno. */
   zeroDevice(fd: number, offset: number, length: number): number;
+  /**
+   * Claims the block device open as `fd` as OPEN_EXCLUSIVE does, or lets others claim it; `fd` stays
+   * what it is. @returns zero or a negative errno, EBUSY when somebody else has it.
+   */
+  claimDevice(fd: number, exclusive: boolean): number;
   closeDescriptor(fd: number): void;
 
   mount(request: MountRequest): MountResult;
@@ -139,7 +149,7 @@ export interface Addon {
    */
   syncMount(mountpoint: string): number;
   /** Detaches the mount. @returns zero or a negative errno. */
-  unmount(mountpoint: string, byHelper: boolean): number;
+  unmount(mountpoint: string, unmounter: string): number;
 
   readonly Channel: new (options: ChannelOptions) => NativeChannel;
   /**

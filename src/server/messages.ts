@@ -24,7 +24,7 @@ export type WorkerMessage =
       readonly kind: "mounted";
       readonly channelId: number;
       readonly fuseFd: number;
-      readonly byHelper: boolean;
+      readonly unmounter: string;
     }
   /** The kernel's INIT is answered. */
   | { readonly kind: "ready" }

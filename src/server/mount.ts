@@ -6,17 +6,21 @@
  * and takes it apart again in reverse. Runs in the worker; whatever prevents the mount becomes a
  * `MountFailure` in words for people, with nothing left open or mounted.
  */
+import { isAbsolute } from "node:path";
+import { Errno } from "../base/errno.ts";
 import { closeFilesystem, type Filesystem, mmpIntervalSeconds, mmpRefresh } from "../ext4/index.ts";
 import { type Channel, MAX_WRITE_BYTES, nodeOf, Session, serveExt4 } from "../fuse/index.ts";
-import type { Addon, NativeChannel } from "../native/binding.ts";
-import { openImage } from "./image.ts";
+import type { Addon, MountRequest, MountResult, NativeChannel } from "../native/binding.ts";
+import { type Image, openImage } from "./image.ts";
 import { errnoText, MountFailure } from "./mount-failure.ts";
-import type { MountPlan, WritingPlan } from "./plan.ts";
+import { isDescriptor, type MountPlan, type WritingPlan } from "./plan.ts";
 import { say } from "./print.ts";
 
 /** Threads that wait for the device so that the request loop does not. */
 const IO_THREADS = 4;
 const MS_PER_SECOND = 1000;
+/** The smallest page of any machine: the largest block that all kernels take of a block device. */
+const DEVICE_BLOCK_BYTES_MAX = 4096;
 
 /** What the caller wants to see happen. */
 export interface MountHooks {
@@ -30,14 +34,16 @@ export interface MountHooks {
 export interface Mount {
   readonly channel: NativeChannel;
   readonly fuseFd: number;
-  readonly byHelper: boolean;
-  /** Serves until the connection closes. @throws ProtocolVersionError when the kernel is too old. */
+  readonly unmounter: string;
+  /** Serves until the mount or the connection is gone. @throws ProtocolVersionError when the kernel is too old. */
   serve(): void;
   /**
    * Writes what is not on the device yet, and marks the filesystem as clean. To be called when nothing
    * is served any more. @returns undefined, or why that failed.
    */
   finish(): string | undefined;
+  /** Whether the connection ended with an unmount. */
+  isUnmounted(): boolean;
   /** Frees everything. The mount itself must be gone, or goes stale. */
   close(): void;
 }
@@ -49,8 +55,10 @@ export interface Mount {
  */
 export function makeMount(addon: Addon, plan: MountPlan, hooks: MountHooks): Mount {
   const undo: (() => void)[] = [];
+  const undoImage: (() => void)[] = [];
   const close = (): void => {
-    for (let step = undo.pop(); step !== undefined; step = undo.pop()) step();
+    unwind(undo);
+    unwind(undoImage);
   };
   const tell = (line: string): void => say(`${plan.device}: ${line}`);
   let channel: NativeChannel | undefined;
@@ -66,9 +74,9 @@ export function makeMount(addon: Addon, plan: MountPlan, hooks: MountHooks): Mou
         onPanic: panic,
         onAbort: (error) => tell(`nothing is written any more: ${reasonOf(error)}`),
       },
-      undo,
+      undoImage,
     );
-    const { fuseFd, byHelper } = mountInKernel(addon, plan, fs, undo);
+    const { fuseFd, unmounter } = mountInKernel(addon, plan, { deviceFd, device, fs }, undo);
     channel = new addon.Channel({
       fuseFd,
       deviceFd,
@@ -87,15 +95,21 @@ export function makeMount(addon: Addon, plan: MountPlan, hooks: MountHooks): Mou
       log: tell,
       ...(plan.trace ? { trace: say } : {}),
       onReady: hooks.onReady,
+      onDestroy: () => {
+        finish();
+        unwind(undoImage);
+      },
     });
     const served = session;
+    const finish = once(() => finishFilesystem(served, fs));
     startTimers(served, fs, plan.image.writing);
     return {
       channel: opened,
       fuseFd,
-      byHelper,
+      unmounter,
       serve: () => served.serve(),
-      finish: () => finish(served, fs),
+      finish,
+      isUnmounted: () => served.isEnded || opened.closedBy() === Errno.ENODEV,
       close,
     };
   } catch (error) {
@@ -114,8 +128,22 @@ function startTimers(session: Session, fs: Filesystem, writing: WritingPlan | un
   }
 }
 
+/** Takes the steps, last to first, each once. */
+function unwind(steps: (() => void)[]): void {
+  for (let step = steps.pop(); step !== undefined; step = steps.pop()) step();
+}
+
+/** `action`, which happens at the first call only; all calls return what that one did. */
+function once<T>(action: () => T): () => T {
+  let done: { readonly result: T } | undefined;
+  return () => {
+    done ??= { result: action() };
+    return done.result;
+  };
+}
+
 /** Writes everything. @returns why that was not possible, in words for people. */
-function finish(session: Session, fs: Filesystem): string | undefined {
+function finishFilesystem(session: Session, fs: Filesystem): string | undefined {
   if (!fs.isWritable) return undefined;
   const wasAborted = fs.writer.transactions.isAborted;
   try {
@@ -141,17 +169,50 @@ function panic(error: Error): void {
 function mountInKernel(
   addon: Addon,
   plan: MountPlan,
-  fs: Filesystem,
+  image: Image,
   undo: (() => void)[],
-): { fuseFd: number; byHelper: boolean } {
-  const { fd, message, byHelper } = addon.mount({
+): { fuseFd: number; unmounter: string } {
+  const request: MountRequest = {
     ...plan.mount,
+    deviceBlockBytes: 0,
     mountpoint: plan.mountpoint,
-    readOnly: !fs.isWritable,
+    readOnly: !image.fs.isWritable,
     // Where pages are larger than 4 KiB, the pages agreed on in INIT would be more than this.
     maxReadBytes: Math.min(plan.mount.maxReadBytes || MAX_WRITE_BYTES, MAX_WRITE_BYTES),
-  });
+  };
+  const { fd, message, unmounter } =
+    mountAsDevice(addon, plan, image, request) ?? addon.mount(request);
   if (fd < 0) throw new MountFailure(`${message}: ${errnoText(-fd)}`);
   undo.push(() => addon.closeDescriptor(fd));
-  return { fuseFd: fd, byHelper };
+  return { fuseFd: fd, unmounter };
+}
+
+/**
+ * Mounts a block device that may be written as type fuseblk. The kernel claims it for the mount, so
+ * our own claim ends just before.
+ *
+ * @returns undefined where it is to be an ordinary mount.
+ * @throws MountFailure when somebody else has claimed the device in between.
+ */
+function mountAsDevice(
+  addon: Addon,
+  plan: MountPlan,
+  { deviceFd, device, fs }: Image,
+  request: MountRequest,
+): MountResult | undefined {
+  const possible =
+    plan.mount.asDevice &&
+    device.isBlockDevice &&
+    fs.isWritable &&
+    isAbsolute(request.fsname) &&
+    !request.autoUnmount &&
+    !isDescriptor(plan.mountpoint) &&
+    process.geteuid?.() === 0;
+  if (!possible || addon.claimDevice(deviceFd, false) < 0) return undefined;
+  const deviceBlockBytes = Math.min(fs.superblock.blockSize, DEVICE_BLOCK_BYTES_MAX);
+  const result = addon.mount({ ...request, deviceBlockBytes });
+  if (result.fd >= 0) return result;
+  const error = addon.claimDevice(deviceFd, true);
+  if (error < 0) throw new MountFailure(`cannot be claimed again: ${errnoText(-error)}`);
+  return undefined;
 }

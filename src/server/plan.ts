@@ -68,6 +68,8 @@ export interface WritingPlan {
 export interface KernelMountPlan {
   readonly fsname: string;
   readonly subtype: string;
+  /** Mount a block device as one (type fuseblk) where that is possible. */
+  readonly asDevice: boolean;
   readonly allowOther: boolean;
   readonly defaultPermissions: boolean;
   readonly autoUnmount: boolean;
@@ -75,4 +77,9 @@ export interface KernelMountPlan {
   readonly maxReadBytes: number;
   /** Generic mount flags that are on: `nosuid`, `nodev`, `noexec`, … */
   readonly flags: readonly string[];
+}
+
+/** Somebody else's mount, as a fuse descriptor: there is no path to reach or unmount it by. */
+export function isDescriptor(mountpoint: string): boolean {
+  return /^\/(dev|proc\/self)\/fd\/\d+$/.test(mountpoint);
 }

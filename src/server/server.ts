@@ -13,7 +13,7 @@ import type { Addon } from "../native/binding.ts";
 import { CONTROL_BYTES, Control, type WorkerData, type WorkerMessage } from "./messages.ts";
 import { MountFailure } from "./mount-failure.ts";
 import { mountpointsOf } from "./mount-table.ts";
-import type { MountPlan } from "./plan.ts";
+import { isDescriptor, type MountPlan } from "./plan.ts";
 import type { Statistics } from "./statistics.ts";
 
 const WORKER = new URL("./worker.js", import.meta.url);
@@ -31,7 +31,7 @@ export interface Ending {
 interface Mounted {
   readonly channelId: number;
   readonly fuseFd: number;
-  readonly byHelper: boolean;
+  readonly unmounter: string;
 }
 
 export class Server {
@@ -157,13 +157,14 @@ export class Server {
     if (this.#over) return;
     this.#over = true;
     this.#mounted.reject(error);
+    void this.#cutOff().finally(() => this.#ended.reject(error));
+  }
+
+  /** Ends the connection, so that nobody waits for an answer, and removes the mount. */
+  async #cutOff(): Promise<void> {
     const mount = this.#mount;
-    void this.#unmount()
-      .then(async () => {
-        // Whoever waits for an answer, this process not least, waits until the connection ends.
-        if (mount !== undefined) (await this.#addon()).closeDescriptor(mount.fuseFd);
-      })
-      .finally(() => this.#ended.reject(error));
+    if (mount !== undefined) (await this.#addon()).closeDescriptor(mount.fuseFd);
+    await this.#unmount();
   }
 
   /** Waits until the root directory answers. @returns the `st_dev` of the mount. */
@@ -197,7 +198,7 @@ export class Server {
     const mountpoints = this.#dev === undefined ? [this.#mountpoint] : mountpointsOf(this.#dev);
     if (mountpoints.length === 0) return;
     const addon = await this.#addon();
-    for (const mountpoint of mountpoints) addon.unmount(mountpoint, mount.byHelper);
+    for (const mountpoint of mountpoints) addon.unmount(mountpoint, mount.unmounter);
   }
 
   #addon(): Promise<Addon> {
@@ -207,11 +208,6 @@ export class Server {
 }
 
 const UNMOUNTED_EARLY = "unmounted before the mount was ready";
-
-/** Somebody else's mount: there is no path to reach or unmount it by. */
-function isDescriptor(mountpoint: string): boolean {
-  return /^\/(dev|proc\/self)\/fd\/\d+$/.test(mountpoint);
-}
 
 /**
  * `st_dev` of what is at `path` before we mount there, or undefined when that cannot be told.

@@ -3,7 +3,6 @@
  * request loop: nothing that depends on its event loop happens until the connection closes.
  */
 import { parentPort, workerData } from "node:worker_threads";
-import { Errno } from "../base/errno.ts";
 import { type Channel, ProtocolVersionError } from "../fuse/index.ts";
 import { type Addon, loadAddon, type NativeChannel } from "../native/binding.ts";
 import { Control, type WorkerData, type WorkerMessage } from "./messages.ts";
@@ -45,20 +44,20 @@ function load(): Addon {
 }
 
 function serve(addon: Addon, plan: MountPlan, mount: Mount): void {
-  const { channel, fuseFd, byHelper } = mount;
-  tell({ kind: "mounted", channelId: channel.id, fuseFd, byHelper });
+  const { channel, fuseFd, unmounter } = mount;
+  tell({ kind: "mounted", channelId: channel.id, fuseFd, unmounter });
   try {
     mount.serve();
   } catch (error) {
     if (!(error instanceof ProtocolVersionError)) throw error;
-    addon.unmount(plan.mountpoint, byHelper);
+    addon.unmount(plan.mountpoint, unmounter);
     mount.close();
     tell({ kind: "failed", reason: error.message });
     return;
   }
   const statistics = countsOf(channel);
-  const unmounted = channel.closedBy() === Errno.ENODEV;
   const closeFailure = mount.finish();
+  const unmounted = mount.isUnmounted();
   mount.close();
   tell({ kind: "ended", unmounted, statistics, closeFailure });
 }

@@ -104,9 +104,9 @@ export function isMounted(path: string): boolean {
   return readFileSync("/proc/self/mountinfo", "utf8").includes(` ${path} `);
 }
 
-/** Whether a process has `path`, a mount point or an image, among its arguments. */
-export function isServed(path: string): boolean {
-  return readdirSync("/proc").some((name) => {
+/** The process that has `path`, a mount point or an image, among its arguments, if there is one. */
+export function serverOf(path: string): number | undefined {
+  const found = readdirSync("/proc").find((name) => {
     try {
       return (
         /^\d/.test(name) && readFileSync(`/proc/${name}/cmdline`, "utf8").includes(`${path}\0`)
@@ -115,6 +115,12 @@ export function isServed(path: string): boolean {
       return false; // it ended meanwhile
     }
   });
+  return found === undefined ? undefined : Number(found);
+}
+
+/** Whether there is such a process. */
+export function isServed(path: string): boolean {
+  return serverOf(path) !== undefined;
 }
 
 /** A copy of the file `image` with its holes kept, as the file is at this moment. */

@@ -65,11 +65,17 @@ export const Init: Operation = {
   },
 };
 
-/** Sent when the filesystem is unmounted, if at all; the connection closes after the reply. */
+/**
+ * Sent when a mount of type fuseblk is unmounted. umount(2) waits for the reply: all is written then, and
+ * the device is free. The connection closes after it.
+ */
 export const Destroy: Operation = {
   opcode: Opcode.DESTROY,
   name: "DESTROY",
-  serve: (_context, _request, reply) => reply.finish(),
+  serve(context, _request, reply) {
+    context.end();
+    return reply.finish();
+  },
 };
 
 /**

@@ -178,6 +178,8 @@ export const Bmap: Operation = {
     const inode = fs.inode(request.inode);
     const offset = request.u64(at, BmapIn.block) * blockSize;
     const answer = reply.append(BmapOut);
+    // Swapping begins with the first block. What is still to be written would come on top of it.
+    if (offset === 0) fs.changes?.syncFile(request.inode, true);
     if (offset < inode.sizeBytes) {
       fs.iomapForRead(inode, offset, blockSize, iomap);
       if (iomap.type === IomapType.MAPPED) {

@@ -30,6 +30,8 @@ export interface Context {
    * @throws ProtocolVersionError when it is too old.
    */
   connect(offer: Offer): Connection | undefined;
+  /** Finishes the session: nothing is asked any more after this request. */
+  end(): void;
 }
 
 export interface Operation {

@@ -44,6 +44,7 @@ describe("parseCommandLine()", () => {
         mount: {
           fsname: "disk.img",
           subtype: "ext4",
+          asDevice: true,
           allowOther: true,
           defaultPermissions: true,
           autoUnmount: false,

@@ -67,6 +67,8 @@ const EFFECTS: Readonly<Record<string, readonly [text: string, effect: Partial<D
   auto_unmount: ["auto_unmount", { autoUnmount: true }],
   fsname: ["fsname=my disk", { fsname: "my disk" }],
   subtype: ["subtype=ext3", { subtype: "ext3" }],
+  blkdev: ["noblkdev,blkdev", { asDevice: true }],
+  noblkdev: ["noblkdev", { asDevice: false }],
   uid: ["uid=4294967294", { attributes: { uid: 4294967294 } }],
   gid: ["gid=0", { attributes: { gid: 0 } }],
   umask: ["umask=022", { attributes: { umask: 0o022 } }],

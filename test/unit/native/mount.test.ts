@@ -22,6 +22,7 @@ function mount(mountpoint: string): MountResult {
     mountpoint,
     fsname: "image",
     subtype: "ext4",
+    deviceBlockBytes: 0,
     readOnly: true,
     allowOther: false,
     defaultPermissions: true,
@@ -35,20 +36,20 @@ describe("mount()", () => {
   test("says that the mount point does not exist", () => {
     const path = join(folder, "missing");
     const message = `mount point ${path} does not exist`;
-    expect(mount(path)).toEqual({ fd: -Errno.ENOENT, message, byHelper: false });
+    expect(mount(path)).toEqual({ fd: -Errno.ENOENT, message, unmounter: "" });
   });
 
   test("says that the mount point is not a directory", () => {
     const path = join(folder, "file");
     closeSync(openSync(path, "w"));
     const message = `mount point ${path} is not a directory`;
-    expect(mount(path)).toEqual({ fd: -Errno.ENOTDIR, message, byHelper: false });
+    expect(mount(path)).toEqual({ fd: -Errno.ENOTDIR, message, unmounter: "" });
   });
 
   test("says that a descriptor is not a connection to the kernel", () => {
     const fd = openSync("/dev/null", "r");
     const message = `/dev/fd/${fd} is not an open /dev/fuse`;
-    expect(mount(`/dev/fd/${fd}`)).toEqual({ fd: -Errno.EINVAL, message, byHelper: false });
+    expect(mount(`/dev/fd/${fd}`)).toEqual({ fd: -Errno.EINVAL, message, unmounter: "" });
     closeSync(fd);
     expect(mount("/dev/fd/9999")).toMatchObject({ fd: -Errno.EBADF });
   });
@@ -56,10 +57,10 @@ describe("mount()", () => {
 
 describe("unmount()", () => {
   test("has nothing to undo for a descriptor", () => {
-    expect(addon.unmount("/dev/fd/9", false)).toBe(0);
+    expect(addon.unmount("/dev/fd/9", "")).toBe(0);
   });
 
   test("gives a negative errno where nothing is mounted", () => {
-    expect(addon.unmount(folder, false)).toBeLessThan(0);
+    expect(addon.unmount(folder, "")).toBeLessThan(0);
   });
 });

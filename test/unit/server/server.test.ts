@@ -34,6 +34,7 @@ const PLAN: MountPlan = {
   mount: {
     fsname: "disk.img",
     subtype: "ext4",
+    asDevice: true,
     allowOther: false,
     defaultPermissions: true,
     autoUnmount: false,
@@ -45,7 +46,7 @@ const PLAN: MountPlan = {
   notices: [],
 };
 
-const MOUNTED = `tell({ kind: "mounted", channelId: 0, fuseFd: -1, byHelper: false });`;
+const MOUNTED = `tell({ kind: "mounted", channelId: 0, fuseFd: -1, unmounter: "" });`;
 const COUNTS = "{ requests: new Float64Array([1, 2]), scripted: new Float64Array([0, 1]) }";
 const ENDED = `tell({ kind: "ended", unmounted: true, statistics: ${COUNTS}, closeFailure: "why" });`;
 
