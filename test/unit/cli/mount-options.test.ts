@@ -67,7 +67,7 @@ const EFFECTS: Readonly<Record<string, readonly [text: string, effect: Partial<D
   auto_unmount: ["auto_unmount", { autoUnmount: true }],
   fsname: ["fsname=my disk", { fsname: "my disk" }],
   subtype: ["subtype=ext3", { subtype: "ext3" }],
-  blkdev: ["noblkdev,blkdev", { asDevice: true }],
+  blkdev: ["noblkdev,blkdev", {}],
   noblkdev: ["noblkdev", { asDevice: false }],
   uid: ["uid=4294967294", { attributes: { uid: 4294967294 } }],
   gid: ["gid=0", { attributes: { gid: 0 } }],
