@@ -152,7 +152,12 @@ function plan(
       flags: [...draft.flags],
     },
     presentation: { minixdf: draft.minixdf },
-    session: { ...draft.attributes, acl, synchronous: synchronous(draft) },
+    session: {
+      ...draft.attributes,
+      acl,
+      idMapped: isRoot && (acl || defaultPermissions),
+      synchronous: synchronous(draft),
+    },
   };
 }
 

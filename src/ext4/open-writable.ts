@@ -195,7 +195,7 @@ function allowChanges(
     bsdGroups: options.bsdGroups ?? fs.superblock.hasBsdGroups,
     reserveUid: options.reserveUid ?? fs.superblock.reserveUid,
     reserveGid: options.reserveGid ?? fs.superblock.reserveGid,
-    mayUseReserve: true,
+    mayUseReserve: () => true,
   });
 }
 

@@ -54,5 +54,5 @@ export interface Writer {
   readonly reserveUid: number;
   readonly reserveGid: number;
   /** Whether the operation in hand may use the blocks that are reserved for root. */
-  mayUseReserve: boolean;
+  mayUseReserve: () => boolean;
 }

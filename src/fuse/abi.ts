@@ -487,3 +487,6 @@ export const InitFlag = {
   EXPLICIT_INVAL_DATA: 1 << 25, HANDLE_KILLPRIV_V2: 1 << 28, SETXATTR_EXT: 1 << 29,
   INIT_EXT: 1 << 30,
 } as const;
+
+/** `flags2`, which hold the flags from bit 32 on. */
+export const InitFlag2 = { ALLOW_IDMAP: 1 << 8 } as const;

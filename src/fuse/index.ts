@@ -10,4 +10,5 @@ export {
 } from "./negotiation.ts";
 export { nodeOf } from "./nodes.ts";
 export { type PresentationOptions, type ServedFilesystem, serveExt4 } from "./served.ts";
+export type { Caller } from "./served-changes.ts";
 export { Session, type SessionOptions, type Synchronous } from "./session.ts";

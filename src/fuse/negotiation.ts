@@ -6,7 +6,13 @@
  */
 import { Errno } from "../base/errno.ts";
 import { FsError } from "../ext4/index.ts";
-import { InitFlag, KERNEL_VERSION, MINOR_VERSION_MAX, MINOR_VERSION_MIN } from "./abi.ts";
+import {
+  InitFlag,
+  InitFlag2,
+  KERNEL_VERSION,
+  MINOR_VERSION_MAX,
+  MINOR_VERSION_MIN,
+} from "./abi.ts";
 
 /**
  * The longest READ, WRITE and READDIR in pages, and the same in bytes on machines of 4 KiB pages.
@@ -63,6 +69,8 @@ export interface Offer {
   readonly minor: number;
   readonly maxReadahead: number;
   readonly flags: number;
+  /** 0 from kernels before 7.36, and those without INIT_EXT. */
+  readonly flags2: number;
 }
 
 /** What the user decides. */
@@ -72,6 +80,11 @@ export interface NegotiationOptions {
    * `default_permissions`. Default true.
    */
   readonly acl?: boolean;
+  /**
+   * Let mounts be ID-mapped (mount_setattr(2)), where the kernel can: it has to check all permissions
+   * itself, and then only tells whose a request is when that is for a new inode. Default false.
+   */
+  readonly idMapped?: boolean;
 }
 
 /** What the filesystem decides. */
@@ -86,6 +99,8 @@ export interface Connection {
   readonly maxReadahead: number;
   /** `InitFlag` bits that both sides have. */
   readonly flags: number;
+  /** `InitFlag2` bits that both sides have. */
+  readonly flags2: number;
 }
 
 /** The kernel speaks a protocol that is too old to be served. */
@@ -108,7 +123,7 @@ export class ProtocolVersionError extends FsError {
  */
 export function negotiate(
   offer: Offer,
-  { acl, writable }: NegotiationOptions & NegotiationNeeds,
+  { acl, idMapped, writable }: NegotiationOptions & NegotiationNeeds,
 ): Connection {
   if (offer.major < KERNEL_VERSION || offer.minor < MINOR_VERSION_MIN) {
     throw new ProtocolVersionError(offer);
@@ -119,6 +134,7 @@ export function negotiate(
     minor: Math.min(offer.minor, MINOR_VERSION_MAX),
     maxReadahead: offer.maxReadahead,
     flags: offer.flags & wanted,
+    flags2: offer.flags2 & (idMapped === true ? InitFlag2.ALLOW_IDMAP : 0),
   };
 }
 

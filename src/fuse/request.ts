@@ -16,9 +16,18 @@ import { FsError } from "../ext4/index.ts";
 import { InHeader } from "./abi.ts";
 import { inodeOf } from "./nodes.ts";
 import type { ServedFilesystem } from "./served.ts";
+import type { Caller } from "./served-changes.ts";
 
 const HEADER_SIZE = sizeOf(InHeader);
 const SAFE_HI_MAX = 0x1f_ffff;
+
+/** `fuse_in_header.uid` and `gid` where the kernel does not tell; FUSE_INVALID_UIDGID in its code. */
+const UNTOLD = 0xffff_ffff;
+
+/** Who a process acts as; undefined when that cannot be found out. */
+export type CallerOf = (pid: number) => Caller | undefined;
+/** Who may do nothing in particular. */
+const NOBODY: Caller = { uid: UNTOLD, gid: UNTOLD };
 
 /** What a handler may ask of a request. */
 export class Request {
@@ -26,16 +35,25 @@ export class Request {
   readonly view: DataView;
   readonly #bytes: Uint8Array;
   readonly #fs: Pick<ServedFilesystem, "hasInode">;
+  readonly #callerOf: CallerOf;
   #cursor = 0;
   #end = 0;
   opcode = 0;
   /** The node that the request is about. */
   node = 0;
 
-  /** @param bytes the buffer that every request of the session lies in. */
-  constructor(bytes: Uint8Array, fs: Pick<ServedFilesystem, "hasInode">) {
+  /**
+   * @param bytes the buffer that every request of the session lies in.
+   * @param callerOf is asked where a request does not say whose it is.
+   */
+  constructor(
+    bytes: Uint8Array,
+    fs: Pick<ServedFilesystem, "hasInode">,
+    callerOf: CallerOf = () => undefined,
+  ) {
     this.#bytes = bytes;
     this.#fs = fs;
+    this.#callerOf = callerOf;
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
@@ -64,6 +82,22 @@ export class Request {
     if (said !== this.#end) {
       throw malformed(`the header says ${said} bytes, ${this.#end} arrived`);
     }
+  }
+
+  /** Whose request it is: with mounts that may be ID-mapped, only those for new inodes say so themselves. */
+  get uid(): number {
+    const uid = le32(this.view, 0, InHeader.uid);
+    return uid === UNTOLD ? this.#caller.uid : uid;
+  }
+
+  /** One of the groups of whose request it is. */
+  get gid(): number {
+    const gid = le32(this.view, 0, InHeader.gid);
+    return gid === UNTOLD ? this.#caller.gid : gid;
+  }
+
+  get #caller(): Caller {
+    return this.#callerOf(le32(this.view, 0, InHeader.pid)) ?? NOBODY;
   }
 
   /** The inode of `node`. @throws FsError ESTALE when there can be none. */

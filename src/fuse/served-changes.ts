@@ -15,10 +15,16 @@ import type {
 } from "../ext4/index.ts";
 import * as ext4 from "../ext4/index.ts";
 
+/** Who asks for something. What it says may be found out only when it is asked. */
+export interface Caller {
+  readonly uid: number;
+  readonly gid: number;
+}
+
 /** The changes that one mount may ask for. */
 export interface ServedChanges {
-  /** The requests that follow come from this user. */
-  actAs(uid: number, gid: number): void;
+  /** What follows is asked for by `caller`. */
+  actAs(caller: Caller): void;
 
   createFile(parent: InodeNumber, name: Uint8Array, attributes: NewInode): Inode;
   makeDirectory(parent: InodeNumber, name: Uint8Array, attributes: NewInode): Inode;
@@ -87,10 +93,15 @@ const ROOT_GROUP = 0;
 /** Serves changes of `fs`, which was opened for writing. */
 export function serveChanges(fs: Filesystem): ServedChanges {
   const { reserveUid, reserveGid } = fs.writer;
+  let caller: Caller = { uid: ROOT_USER, gid: ROOT_GROUP };
+  fs.writer.mayUseReserve = () => {
+    const { uid, gid } = caller;
+    const owns = uid === ROOT_USER || uid === reserveUid;
+    return owns || (reserveGid !== ROOT_GROUP && gid === reserveGid);
+  };
   return {
-    actAs(uid, gid) {
-      const owns = uid === ROOT_USER || uid === reserveUid;
-      fs.writer.mayUseReserve = owns || (reserveGid !== ROOT_GROUP && gid === reserveGid);
+    actAs(other) {
+      caller = other;
     },
     createFile: (parent, name, attributes) => ext4.createFile(fs, parent, name, attributes),
     makeDirectory: (parent, name, attributes) => ext4.makeDirectory(fs, parent, name, attributes),

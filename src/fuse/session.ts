@@ -36,7 +36,7 @@ import { inodeOf } from "./nodes.ts";
 import { OPERATIONS } from "./operations/index.ts";
 import type { Context, Operation } from "./operations/operation.ts";
 import { Reply } from "./reply.ts";
-import { Request } from "./request.ts";
+import { type CallerOf, Request } from "./request.ts";
 import type { ServedFilesystem } from "./served.ts";
 import type { ServedChanges } from "./served-changes.ts";
 import { TimerList } from "./timers.ts";
@@ -52,6 +52,8 @@ export interface SessionOptions extends AttributeOptions, NegotiationOptions {
   readonly onDestroy?: () => void;
   /** Which changes are durable before they are answered. WRITE is not among them: FSYNC follows. */
   readonly synchronous?: Synchronous;
+  /** Finds out about callers that the kernel does not tell about. */
+  readonly callerOf?: CallerOf;
   /** The clock of `every`, in milliseconds; one that never jumps if there is one. */
   readonly now?: () => number;
 }
@@ -77,7 +79,7 @@ export class Session {
   constructor(channel: Channel, fs: ServedFilesystem, options: SessionOptions) {
     this.#channel = channel;
     this.#options = options;
-    this.#request = new Request(channel.request, fs);
+    this.#request = new Request(channel.request, fs, options.callerOf);
     const { changes } = fs;
     this.#changes = changes;
     if (changes !== undefined) this.#lifetimes = new Lifetimes((number) => this.#release(number));

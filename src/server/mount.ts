@@ -11,6 +11,7 @@ import { Errno } from "../base/errno.ts";
 import { closeFilesystem, type Filesystem, mmpIntervalSeconds, mmpRefresh } from "../ext4/index.ts";
 import { type Channel, MAX_WRITE_BYTES, nodeOf, Session, serveExt4 } from "../fuse/index.ts";
 import type { Addon, MountRequest, MountResult, NativeChannel } from "../native/binding.ts";
+import { callerOf } from "./caller.ts";
 import { type Image, openImage } from "./image.ts";
 import { errnoText, MountFailure } from "./mount-failure.ts";
 import { isDescriptor, type MountPlan, type WritingPlan } from "./plan.ts";
@@ -93,6 +94,7 @@ export function makeMount(addon: Addon, plan: MountPlan, hooks: MountHooks): Mou
     session = new Session(hooks.wrapChannel(opened), serveExt4(fs, plan.presentation), {
       ...plan.session,
       log: tell,
+      callerOf,
       ...(plan.trace ? { trace: say } : {}),
       onReady: hooks.onReady,
       onDestroy: () => {

@@ -360,7 +360,7 @@ describe.skipIf(skip)(`maps of files in pieces, SEED=${seed}`, () => {
   ])("a full filesystem of %s takes holes, and what was promised", (_, args) => {
     const image = imageWithFiles(3, "32M", ["-b", "1024", ...args]);
     const fs = openWritableFilesystem(new MemoryDevice(image));
-    fs.writer.mayUseReserve = false;
+    fs.writer.mayUseReserve = () => false;
     const bytes = new Uint8Array(4 * BLOCK).fill(9);
     writeFile(fs, fs.inode(FILE), 0, new Uint8Array(4000 * BLOCK).fill(7));
     fallocate(fs, OTHER, 0, 0, 4000 * BLOCK);

@@ -23,7 +23,7 @@ const EVERYTHING = 0x7fff_ffff;
 // explicit_inval_data, init_ext
 const AGREED = 0x43f6_e831;
 
-const initOut = (minor: number, flags: number, maxPages = 128) =>
+const initOut = (minor: number, flags: number, maxPages = 128, flags2 = 0) =>
   reply(
     0,
     u32(7), // major
@@ -36,7 +36,7 @@ const initOut = (minor: number, flags: number, maxPages = 128) =>
     u32(1), // time_gran
     u16(maxPages),
     u16(0), // map_alignment
-    u32(0), // flags2
+    u32(flags2),
     u32(0), // max_stack_depth
     u16(0), // request_timeout
     zeros(22), // unused
@@ -55,6 +55,22 @@ test("INIT leaves ACLs to whoever wants none", () => {
   const without = AGREED & ~InitFlag.POSIX_ACL;
   expect(answerTo(initRequest(EVERYTHING), filesystem(), { acl: false })).toEqual(
     initOut(45, without),
+  );
+});
+
+test("INIT lets mounts be ID-mapped where that is wanted and offered", () => {
+  const ALLOW_IDMAP = 1 << 8;
+  const offer = (flags: number, flags2: number) =>
+    request(26, 0, u32(7), u32(45), u32(0x2_0000), u32(flags), u32(flags2), zeros(44));
+  const options = { idMapped: true };
+  expect(answerTo(offer(EVERYTHING, 0xffff), filesystem(), options)).toEqual(
+    initOut(45, AGREED, 128, ALLOW_IDMAP),
+  );
+  expect(answerTo(offer(EVERYTHING, 0xffff), filesystem())).toEqual(initOut(45, AGREED));
+  expect(answerTo(offer(EVERYTHING, 1), filesystem(), options)).toEqual(initOut(45, AGREED));
+  const INIT_EXT = 1 << 30;
+  expect(answerTo(offer(EVERYTHING & ~INIT_EXT, 0xffff), filesystem(), options)).toEqual(
+    initOut(45, AGREED & ~INIT_EXT),
   );
 });
 
@@ -119,7 +135,7 @@ test("onReady hears of the connection once, after the kernel has its answer", ()
     { onReady: (connection) => heard.push([connection, channel.answers.length]) },
     channel,
   );
-  expect(heard).toEqual([[{ minor: 45, maxReadahead: 0x2_0000, flags: AGREED }, 1]]);
+  expect(heard).toEqual([[{ minor: 45, maxReadahead: 0x2_0000, flags: AGREED, flags2: 0 }, 1]]);
 });
 
 test("DESTROY succeeds with an empty reply", () => {

@@ -13,6 +13,7 @@ import {
   name,
   reply,
   request,
+  requestBy,
   text,
   u32,
   writable,
@@ -82,6 +83,23 @@ test("LISTXATTR names trusted attributes to root alone", () => {
   const fromRoot = listxattr(100);
   fromRoot.set(u32(0), 24); // uid
   expect(answerTo(fromRoot, all)).toEqual(reply(0, listed));
+});
+
+test("LISTXATTR finds out who asks when the kernel does not say", () => {
+  const UNTOLD = 0xffff_ffff;
+  const listed = [...name("user.a"), ...name("trusted.b")];
+  const fs = filesystem({ listXattrs: () => Uint8Array.from(listed) });
+  const ask = (callerOf: (pid: number) => { uid: number; gid: number } | undefined) =>
+    exchange([requestBy(UNTOLD, 23, 20, u32(99), u32(0))], fs, { callerOf }).answers;
+  const pids: number[] = [];
+  const root = ask((pid) => {
+    pids.push(pid);
+    return { uid: 0, gid: 0 };
+  });
+  expect(pids).toEqual([4242]);
+  expect(root).toEqual([reply(0, listed)]);
+  expect(ask(() => ({ uid: 7, gid: 0 }))).toEqual([reply(0, name("user.a"))]);
+  expect(ask(() => undefined)).toEqual([reply(0, name("user.a"))]);
 });
 
 test("LISTXATTR of nothing is an empty reply", () => {

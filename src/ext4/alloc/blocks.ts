@@ -67,13 +67,14 @@ export function allocateBlocks(fs: Filesystem, tx: Tx, request: BlockRequest): B
  *
  * @see fs/ext4/balloc.c, ext4_has_free_clusters
  */
-function usableClusters(fs: Filesystem, { mayTakeLast }: BlockRequest): number {
+function usableClusters(fs: Filesystem, { mayTakeLast, count }: BlockRequest): number {
   const { superblock } = fs;
   const { clusters } = fs.groups.countFree();
   if (mayTakeLast === true) return clusters;
   const usable = clusters - superblock.keptBackClusters;
-  if (fs.writer.mayUseReserve) return usable;
-  return usable - Math.floor(superblock.reservedBlockCount / superblock.clusterBlocks);
+  const forAll = usable - Math.floor(superblock.reservedBlockCount / superblock.clusterBlocks);
+  const isEnough = forAll * superblock.clusterBlocks >= count;
+  return isEnough || !fs.writer.mayUseReserve() ? forAll : usable;
 }
 
 /** At most `wanted` clusters; what is held for files does not count when nothing else is left. */

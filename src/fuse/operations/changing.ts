@@ -4,7 +4,7 @@
  */
 import { Errno } from "../../base/errno.ts";
 import { FsError, type Inode, InodeFlags, type NewInode } from "../../ext4/index.ts";
-import { InHeader, InitFlag } from "../abi.ts";
+import { InitFlag } from "../abi.ts";
 import { isRegular } from "../attributes.ts";
 import { WriteAccess } from "../channel.ts";
 import { hasFeature } from "../negotiation.ts";
@@ -27,15 +27,15 @@ const CAPABILITY = Uint8Array.from(
  */
 export function changesOf({ fs: { changes } }: Context, request: Request): ServedChanges {
   if (changes === undefined) throw new FsError(Errno.EROFS, "the mount is read-only");
-  changes.actAs(request.u32(0, InHeader.uid), request.u32(0, InHeader.gid));
+  changes.actAs(request);
   return changes;
 }
 
 /** Whose a new inode is that the request in hand asks for: the caller's, or whose options say. */
 export function ownerOf({ owner }: Context, request: Request): Pick<NewInode, "uid" | "gid"> {
   return {
-    uid: owner.uid ?? request.u32(0, InHeader.uid),
-    gid: owner.gid ?? request.u32(0, InHeader.gid),
+    uid: owner.uid ?? request.uid,
+    gid: owner.gid ?? request.gid,
   };
 }
 
@@ -61,7 +61,7 @@ export function hasPrivileges(fs: ServedFilesystem, inode: Inode): boolean {
  * the groups that a process has.
  */
 export function isStranger(request: Request, inode: Inode): boolean {
-  return request.u32(0, InHeader.gid) !== inode.gid;
+  return request.gid !== inode.gid;
 }
 
 const NEVER_FREELY =

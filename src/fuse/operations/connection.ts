@@ -1,5 +1,5 @@
 /** The operations about the connection itself: INIT, DESTROY, INTERRUPT. */
-import { setLe16, setLe32 } from "../../base/layout.ts";
+import { setLe16, setLe32, sizeOf } from "../../base/layout.ts";
 import {
   INIT_IN_SHORT,
   InitFlag,
@@ -23,12 +23,16 @@ import type { Request } from "../request.ts";
 import type { Operation } from "./operation.ts";
 
 function takeOffer(request: Request): Offer {
+  const length = request.remaining;
   const at = request.takeStruct(InitIn, INIT_IN_SHORT);
+  const flags = request.u32(at, InitIn.flags);
+  const isExtended = length >= sizeOf(InitIn) && (flags & InitFlag.INIT_EXT) !== 0;
   return {
     major: request.u32(at, InitIn.major),
     minor: request.u32(at, InitIn.minor),
     maxReadahead: request.u32(at, InitIn.maxReadahead),
-    flags: request.u32(at, InitIn.flags),
+    flags,
+    flags2: isExtended ? request.u32(at, InitIn.flags2) : 0,
   };
 }
 
@@ -50,6 +54,7 @@ export const Init: Operation = {
 
     setLe32(view, at, InitOut.maxReadahead, connection.maxReadahead);
     setLe32(view, at, InitOut.flags, connection.flags);
+    setLe32(view, at, InitOut.flags2, connection.flags2);
     setLe16(view, at, InitOut.maxBackground, MAX_BACKGROUND);
     setLe16(view, at, InitOut.congestionThreshold, CONGESTION_THRESHOLD);
     setLe32(view, at, InitOut.maxWrite, MAX_WRITE_BYTES);

@@ -12,7 +12,7 @@
 import { Errno } from "../../base/errno.ts";
 import { layout, setLe32, setLe64, setU8, sizeOf } from "../../base/layout.ts";
 import { FsError, type Inode } from "../../ext4/index.ts";
-import { InHeader, IoctlIn, IoctlOut, Opcode } from "../abi.ts";
+import { IoctlIn, IoctlOut, Opcode } from "../abi.ts";
 import { isDirectory } from "../attributes.ts";
 import { visibleFlags, xflags } from "../file-flags.ts";
 import type { Reply } from "../reply.ts";
@@ -121,12 +121,12 @@ function append(fs: ServedFilesystem, command: number, request: Request, reply: 
 
 /** @throws FsError EPERM when the caller is not root, which the kernel leaves to us here. */
 function refuseOthers(request: Request): void {
-  if (request.u32(0, InHeader.uid) !== 0) throw new FsError(Errno.EPERM, "only root may do that");
+  if (request.uid !== 0) throw new FsError(Errno.EPERM, "only root may do that");
 }
 
 /** @throws FsError EPERM when the caller neither owns `inode` nor is root. */
 function refuseStrangers(request: Request, inode: Inode): void {
-  if (request.u32(0, InHeader.uid) !== inode.uid) refuseOthers(request);
+  if (request.uid !== inode.uid) refuseOthers(request);
 }
 
 /** Tells of new flags and a new time of change: after an IOCTL the kernel does not expect either. */

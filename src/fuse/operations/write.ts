@@ -11,7 +11,6 @@ import {
   CopyFileRangeIn,
   CopyFileRangeOut,
   FallocateIn,
-  InHeader,
   Opcode,
   WRITE_KILL_SUIDGID,
   WriteIn,
@@ -64,7 +63,7 @@ function takePrivilegesAs(
   request: Request,
   inode: Inode,
 ): void {
-  if (request.u32(0, InHeader.uid) !== ROOT_USER) takePrivileges(context, changes, request, inode);
+  if (request.uid !== ROOT_USER) takePrivileges(context, changes, request, inode);
 }
 
 /** @throws FsError when a WRITE at `offset` must not be. */

@@ -5,7 +5,6 @@ import { FsError } from "../../ext4/index.ts";
 import {
   GetxattrIn,
   GetxattrOut,
-  InHeader,
   InitFlag,
   Opcode,
   SETXATTR_ACL_KILL_SGID,
@@ -79,7 +78,7 @@ export const Listxattr: Operation = {
   serve({ fs }, request, reply) {
     const room = request.u32(request.takeStruct(GetxattrIn), GetxattrIn.size);
     const names = fs.listXattrs(request.inode);
-    const isRoot = request.u32(0, InHeader.uid) === 0;
+    const isRoot = request.uid === 0;
     return answer(reply, isRoot ? names : withoutTrusted(names), room);
   },
   describe: (request) => `room ${request.u32(request.takeStruct(GetxattrIn), GetxattrIn.size)}`,

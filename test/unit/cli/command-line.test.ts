@@ -52,7 +52,7 @@ describe("parseCommandLine()", () => {
           flags: ["nosuid", "nodev"],
         },
         presentation: { minixdf: false },
-        session: { acl: true, synchronous: "none" },
+        session: { acl: true, idMapped: true, synchronous: "none" },
       },
     });
   });
