@@ -32,6 +32,7 @@ const MOUNT_TYPES = ["ext4", ...MOUNTED_TYPES];
 
 /** Makes the namespace of this process that of a run. @returns where the servers leave messages. */
 export function furnish(settings: Settings): string {
+  leaveForeignServers();
   emptyFolders([ROOT, settings.folder]);
   for (const folder of [TEST_FOLDER, SCRATCH_FOLDER]) mkdirSync(folder);
   addUsers(settings.folder);
@@ -41,6 +42,13 @@ export function furnish(settings: Settings): string {
   mkdirSync(messages, { recursive: true });
   if (settings.server !== "kernel") placeHelpers(settings, state);
   return messages;
+}
+
+/** Gives up the copies of FUSE mounts that a new namespace has: their servers would not end with the originals. */
+function leaveForeignServers(): void {
+  const mounts = readFileSync("/proc/self/mounts", "utf8").split("\n").reverse();
+  for (const [, path = "", type = ""] of mounts.map((line) => line.split(" ")))
+    if (type.startsWith("fuse")) run("umount", ["-i", "-l", path], { accept: [0, 1, 32] });
 }
 
 /** Covers them with empty ones of our own, in which what is `needed` shows through. */
