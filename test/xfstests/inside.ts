@@ -22,7 +22,14 @@ import {
 import { basename, dirname, join } from "node:path";
 import { output, run } from "../support/run.ts";
 import { furnish, SCRATCH_FOLDER, TEST_FOLDER } from "./namespace.ts";
-import { formatOutcome, judge, type Outcome, parseOutcomes, parseTestList } from "./outcome.ts";
+import {
+  formatOutcome,
+  judge,
+  kernelMounted,
+  type Outcome,
+  parseOutcomes,
+  parseTestList,
+} from "./outcome.ts";
 import { CONFIGURATIONS, type Settings } from "./settings.ts";
 
 const [settingsText = "", testDevice = "", scratchDevice = ""] = process.argv.slice(2);
@@ -42,9 +49,14 @@ function read(file: string): string {
   return existsSync(file) ? readFileSync(file, "utf8") : "";
 }
 
-/** What xfstests takes its configuration from, and nothing of what npm has added to ours. */
+/** Settings of xfstests that may be given to us in the environment. */
+const PASSED_ON = ["LOAD_FACTOR", "TIME_FACTOR", "SOAK_DURATION", "MOUNT_OPTIONS", "DIFF_LENGTH"];
+
+/** What xfstests takes its configuration from, and nothing else of our own environment. */
 function environment(): NodeJS.ProcessEnv {
+  const given = Object.entries(process.env).filter(([name]) => PASSED_ON.includes(name));
   return {
+    ...Object.fromEntries(given),
     PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     HOME: "/tmp",
     USER: "root",
@@ -95,7 +107,7 @@ async function runTest(test: string): Promise<Outcome> {
   const begin = Date.now();
   const inTime = await check([test], limitSeconds);
   const seconds = Math.round((Date.now() - begin) / 1000);
-  const judged = inTime ? judge(evidence(test)) : hung(test);
+  const judged = inTime ? judgeEnded(test) : hung(test);
   const said = collectMessages(test);
   if (judged.verdict === "failed" || judged.verdict === "hung") {
     keepArtifacts(test);
@@ -103,6 +115,14 @@ async function runTest(test: string): Promise<Outcome> {
   }
   const reason = judged.verdict === "passed" ? said : judged.reason;
   return { test, verdict: judged.verdict, seconds, reason };
+}
+
+function judgeEnded(test: string): Pick<Outcome, "verdict" | "reason"> {
+  const judged = judge(evidence(test));
+  if (server === "kernel" || judged.verdict !== "passed") return judged;
+  const log = output("dmesg", [], { accept: [0, 1] });
+  if (!kernelMounted(log, test, [testDevice, scratchDevice])) return judged;
+  return { verdict: "failed", reason: "the kernel's ext4 mounted the device" };
 }
 
 function evidence(test: string): Parameters<typeof judge>[0] {

@@ -62,7 +62,7 @@ function firstDifference(expected: string, actual: string): string {
   const wanted = expected.split("\n");
   const got = actual.split("\n");
   const at = wanted.findIndex((line, index) => line !== got[index]);
-  if (at < 0) return `line ${wanted.length}: printed ${quote(got[wanted.length])}`;
+  if (at < 0) return `line ${wanted.length + 1}: printed ${quote(got[wanted.length])}`;
   return `line ${at + 1}: printed ${quote(got[at])}, expected ${quote(wanted[at])}`;
 }
 
@@ -90,6 +90,17 @@ export function parseOutcomes(text: string): Map<string, Outcome> {
       outcomes.set(test, { test, verdict: verdict as Verdict, seconds: Number(seconds), reason });
   }
   return outcomes;
+}
+
+/**
+ * Whether the kernel's own ext4 mounted one of `devices` since `check` announced the test in the
+ * kernel's log. A test must not pass because something went past our server.
+ */
+export function kernelMounted(log: string, test: string, devices: readonly string[]): boolean {
+  const since = log.lastIndexOf(`run fstests ${test} at `);
+  if (since < 0) return false;
+  const mounts = log.slice(since).matchAll(/EXT4-fs \((\w+)\): mounted filesystem/g);
+  return [...mounts].some(([, name]) => devices.includes(`/dev/${name}`));
 }
 
 /** The tests that `check -n` lists, less those that it says are left out. */

@@ -56,8 +56,8 @@ export function compare(baseline: Outcomes, outcomes: Outcomes): Comparison {
     if (before === undefined || before === verdict) continue;
     const because = verdict === "passed" || reason === "" ? "" : `: ${reason}`;
     const line = `${test}: ${before} before, now ${verdict}${because}`;
-    if (before === "passed" && isTrouble(verdict)) regressions.push(`regression  ${line}`);
-    else changes.push(`${verdict === "passed" ? "progress" : "changed"}    ${line}`);
+    if (before === "passed" && isTrouble(verdict)) regressions.push(`regression: ${line}`);
+    else changes.push(`${verdict === "passed" ? "progress" : "change"}: ${line}`);
   }
   return { regressions, changes };
 }
