@@ -25,6 +25,7 @@ import { parseSettings, type Settings } from "./settings.ts";
 
 const ExitCode = { OK: 0, REGRESSION: 1, TROUBLE: 2, INTERRUPTED: 130 } as const;
 const HERE = new URL(".", import.meta.url).pathname;
+const ROOT = join(HERE, "../..");
 const INIT = '"$@" & wait $!'; // bash, so that the first process gathers those without a parent
 
 const scope = new Scope();
@@ -72,6 +73,16 @@ function copyCheckout({ xfstests, server, folder }: Settings): void {
   if (server === "kernel") return;
   for (const name of readdirSync(join(HERE, "overrides")))
     appendFileSync(join(copy, "common", name), read(join(HERE, "overrides", name)));
+}
+
+/** A copy of our server, for which a build that somebody starts meanwhile makes no difference. */
+function copyServer({ server, folder }: Settings): void {
+  const copy = join(folder, "server");
+  rmSync(copy, { recursive: true, force: true });
+  if (server !== "fuse4fs-ts") return;
+  mkdirSync(copy);
+  const parts = ["bin", "dist/bin", "build/Release", "package.json", "node_modules/node-gyp-build"];
+  run("cp", ["-a", "--parents", ...parts, copy], { cwd: ROOT });
 }
 
 /** The arguments of `check`, with the lists of tests to leave out where the run can see them. */
@@ -160,6 +171,7 @@ if (fresh)
     rmSync(join(folder, name), { recursive: true, force: true });
 rmSync(join(folder, "tests"), { force: true });
 copyCheckout(settings);
+copyServer(settings);
 const devices = ["test.img", "scratch.img"].map((name) => makeDevice(join(folder, name), size));
 const checkArguments = copyExcludeLists(settings);
 const code = await runInside({ ...settings, checkArguments }, devices);

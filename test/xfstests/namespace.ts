@@ -86,7 +86,7 @@ function placeHelpers({ server, folder }: Settings, state: string): void {
   rmSync(layer, { recursive: true, force: true });
   mkdirSync(layer);
   const program =
-    server === "fuse2fs" ? output("which", ["fuse2fs"]) : join(ROOT, "bin/fuse4fs-ts");
+    server === "fuse2fs" ? output("which", ["fuse2fs"]) : join(folder, "server/bin/fuse4fs-ts");
   const place = (kind: string, types: readonly string[]): void => {
     const environment = `SERVER_PROGRAM='${program}' STATE='${state}'`;
     const text = `#!/bin/bash\n${environment} exec '${join(HELPERS, kind)}' "$@"\n`;
