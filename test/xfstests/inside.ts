@@ -192,13 +192,18 @@ function endEverything(): void {
     if (ours(path)) run("umount", ["-i", "-l", path], { accept: [0, 1, 32] });
 }
 
-/** Keeps what the servers said during the test. @returns the first line of it. */
+/**
+ * Keeps what the servers said during the test.
+ *
+ * @returns the first line that tells of a server that failed. Notices are no trouble, and a test may have
+ *   asked for worse.
+ */
 function collectMessages(test: string): string {
   const files = readdirSync(messagesFolder).map((name) => join(messagesFolder, name));
   const said = files.map(read).join("");
   for (const file of files) rmSync(file);
   if (said !== "") writeFileSync(join(artifactFolder(test), "server"), said);
-  return said.split("\n", 1)[0] ?? "";
+  return /^exit .*|^.*\binternal error\b.*/m.exec(said)?.[0] ?? "";
 }
 
 /** Copies what the test and `check` have left. */

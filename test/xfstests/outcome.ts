@@ -9,7 +9,7 @@ export interface Outcome {
   readonly test: string;
   readonly verdict: Verdict;
   readonly seconds: number;
-  /** One line; of a test that passed, what its server said meanwhile. */
+  /** One line; of a test that passed, how its server failed meanwhile. */
   readonly reason: string;
 }
 

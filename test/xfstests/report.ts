@@ -22,7 +22,7 @@ export function formatTable(outcomes: Outcomes): string {
   list("failed:", having("failed"));
   list("hung:", having("hung"));
   list(
-    "passed, but the server had something to say:",
+    "passed, with a server that failed:",
     having("passed").filter(({ reason }) => reason !== ""),
   );
   const reasons = groupByReason(having("not run"));

@@ -36,7 +36,7 @@ test("formatTable counts, says why tests failed, and groups those not run by rea
     "hung:",
     "  generic/006  did not end",
     "",
-    "passed, but the server had something to say:",
+    "passed, with a server that failed:",
     "  generic/007  exit 1",
     "",
     "not run:",
