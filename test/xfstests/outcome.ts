@@ -43,12 +43,12 @@ function whyFailed({ printed, expected, actual, full, dmesg }: Evidence): string
   return status ?? lastLine(printed);
 }
 
-/** What e2fsck said first, less its banner and the names of its passes. */
+/** What e2fsck said first, less its banner, warnings and the names of its passes. */
 function firstComplaint(full: string): string {
   const report = /\*\*\* fsck\.\S+ output \*\*\*\n(.*?)\*\*\* end/s.exec(full)?.[1] ?? full;
   const lines = report
     .split("\n")
-    .filter((line) => !/^(fsck from|e2fsck \d|Pass \d|\s*$)/.test(line));
+    .filter((line) => !/^(fsck from|e2fsck \d|Warning|Pass \d|\s*$)/.test(line));
   return lines[0] ?? "";
 }
 

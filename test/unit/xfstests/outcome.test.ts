@@ -40,6 +40,7 @@ describe("judge", () => {
       "*** fsck.ext4 output ***",
       "fsck from util-linux 2.38.1",
       "e2fsck 1.47.0 (5-Feb-2023)",
+      "Warning: skipping journal recovery because doing a read-only filesystem check.",
       "Pass 1: Checking inodes, blocks, and sizes",
       "Inode 12, i_blocks is 8, should be 16.  Fix? no",
       "*** end fsck.ext4 output",
