@@ -16,6 +16,7 @@ export type { Crc32c } from "./format/checksum.ts";
 export { Compat, Incompat, RoCompat } from "./format/features.ts";
 export { FileType, type Inode, InodeFlags, type Timestamp } from "./format/inode.ts";
 export type { Superblock } from "./format/superblock.ts";
+export type { LogErasure } from "./journal/transaction.ts";
 export { copyFileRange } from "./map/copy.ts";
 export { FallocateMode, fallocate } from "./map/fallocate.ts";
 export { readFile, seekData, seekHole, streamFile } from "./map/file.ts";
@@ -41,7 +42,7 @@ export { release } from "./ops/release.ts";
 export { type RenameOptions, rename } from "./ops/rename.ts";
 export { ShutdownMode, shutdown } from "./ops/shutdown.ts";
 export { type FilesystemStatistics, statFilesystem } from "./ops/statfs.ts";
-export { syncFile, syncFilesystem } from "./ops/sync.ts";
+export { checkpointJournal, syncFile, syncFilesystem } from "./ops/sync.ts";
 export { noteAccess, noteWrite, storeTimes } from "./ops/times.ts";
 export {
   getXattr,

@@ -9,6 +9,7 @@ import type {
   Filesystem,
   Inode,
   Iomap,
+  LogErasure,
   NewInode,
   RenameOptions,
   Timestamp,
@@ -75,6 +76,7 @@ export interface ServedChanges {
   setGeneration(inode: InodeNumber, generation: number): void;
   setLabel(label: Uint8Array): void;
   trimFree(start: number, length: number, minLength: number): number;
+  checkpoint(erasure: LogErasure | undefined): void;
   shutdown(): void;
 
   syncFile(inode: InodeNumber, dataOnly: boolean): void;
@@ -130,6 +132,7 @@ export function serveChanges(fs: Filesystem): ServedChanges {
     setGeneration: (inode, generation) => ext4.setGeneration(fs, inode, generation),
     setLabel: (label) => ext4.setLabel(fs, label),
     trimFree: (start, length, minLength) => ext4.trimFree(fs, start, length, minLength),
+    checkpoint: (erasure) => ext4.checkpointJournal(fs, erasure),
     shutdown: () => ext4.shutdown(fs, ext4.ShutdownMode.LOGFLUSH),
     syncFile: (inode, dataOnly) => ext4.syncFile(fs, inode, dataOnly),
     syncFilesystem: () => ext4.syncFilesystem(fs),

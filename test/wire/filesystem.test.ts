@@ -158,6 +158,7 @@ const changing = writable(
     setProject: note("project"),
     setGeneration: note("generation"),
     setLabel: (label) => note("label")(ascii(label)),
+    checkpoint: note("checkpoint"),
     shutdown: note("shutdown"),
     trimFree: (...all) => {
       note("trim")(...all);
@@ -175,6 +176,10 @@ test.each([
   ["FS_IOC_SETVERSION", OWNER, 0x4008_7602, u64(7), ["generation", 12, 7]],
   ["EXT4_IOC32_SETVERSION", OWNER, 0x4004_6604, u32(7), ["generation", 12, 7]],
   ["FS_IOC_SETFSLABEL", ROOT, 0x4100_9432, [...name("new"), ...zeros(252)], ["label", "new"]],
+  ["EXT4_IOC_CHECKPOINT", ROOT, 0x4004_662b, u32(0), ["checkpoint", undefined]],
+  ["EXT4_IOC_CHECKPOINT to discard", ROOT, 0x4004_662b, u32(1), ["checkpoint", "discard"]],
+  ["EXT4_IOC_CHECKPOINT to zero", ROOT, 0x4004_662b, u32(2), ["checkpoint", "zero"]],
+  ["EXT4_IOC_CHECKPOINT as a trial", ROOT, 0x4004_662b, u32(4), []],
   ["EXT4_IOC_SHUTDOWN", ROOT, 0x8004_587d, [], ["shutdown"]],
 ])("IOCTL %s", (_, uid, command, input, expected) => {
   expect(answerTo(change(uid, command, input), changing)).toEqual(reply(0, ...ioctlOut));
@@ -212,9 +217,17 @@ test("IOCTL FITRIM answers how much was trimmed", () => {
 test.each([
   ["FS_IOC_SETFSLABEL", 0x4100_9432, zeros(256)],
   ["FITRIM", 0xc018_5879, zeros(24)],
+  ["EXT4_IOC_CHECKPOINT", 0x4004_662b, u32(0)],
   ["EXT4_IOC_SHUTDOWN", 0x8004_587d, []],
 ])("IOCTL %s is for root alone", (_, command, input) => {
   expect(answerTo(change(1000, command, input), changing)).toEqual(reply(-1)); // EPERM
+  expect(asked).toEqual([]);
+});
+
+test("IOCTL EXT4_IOC_CHECKPOINT with flags that are none, or against each other, is EINVAL", () => {
+  for (const flags of [3, 8]) {
+    expect(answerTo(change(ROOT, 0x4004_662b, u32(flags)), changing)).toEqual(reply(-22));
+  }
   expect(asked).toEqual([]);
 });
 

@@ -34,7 +34,7 @@ import {
 import { writeInPlace } from "./in-place.ts";
 import type { Journal } from "./journal.ts";
 import { LogWriter } from "./log-writer.ts";
-import type { CommitTarget, Transaction } from "./transaction.ts";
+import type { CommitTarget, LogErasure, Transaction } from "./transaction.ts";
 
 /** The share of the log that one transaction may fill. @see fs/jbd2/journal.c, journal_reset */
 const TRANSACTION_SHARE = 4;
@@ -130,6 +130,11 @@ export class Jbd2Target implements CommitTarget {
     this.#journal.setStart(0, this.#sequence);
     this.#journal.device.flush();
     this.#durableTail = this.#log.next;
+  }
+
+  eraseLog(how: LogErasure): void {
+    this.#journal.erase(how);
+    this.#journal.device.flush();
   }
 
   #writeToPlaces(): void {

@@ -19,6 +19,7 @@ import {
   sealJournalSuperblock,
 } from "../format/jbd2.ts";
 import type { JournalRun, StoredJournal } from "./source.ts";
+import type { LogErasure } from "./transaction.ts";
 
 const S = JournalSuperblockLayout;
 
@@ -104,6 +105,18 @@ export class Journal {
       const part = bytes.subarray(at, at + (count - into) * blockSize);
       this.device.write((deviceBlock + into) * blockSize, part);
       at += part.length;
+    }
+  }
+
+  /** Takes the contents of the log away. It must be empty. */
+  erase(how: LogErasure): void {
+    const { blockSize } = this.source;
+    const { logFirst, logEnd } = this.#superblock;
+    for (const { start, count, deviceBlock } of this.#runs) {
+      const from = Math.max(start, logFirst);
+      const end = Math.min(start + count, logEnd);
+      if (from < end)
+        this.device[how]((deviceBlock + from - start) * blockSize, (end - from) * blockSize);
     }
   }
 

@@ -76,7 +76,13 @@ export interface CommitTarget {
 
   /** Writes all committed blocks to their places, and makes the journal empty. */
   checkpoint(): void;
+
+  /** Takes the contents away that an empty journal still has. Absent where there is no journal. */
+  eraseLog?(how: LogErasure): void;
 }
+
+/** Lets the blocks of the log read as zeros; or leaves it to the device what they read as. */
+export type LogErasure = "zero" | "discard";
 
 /** What a block was before a handle changed it. */
 interface SavedBlock {
@@ -431,12 +437,22 @@ export class Transactions {
     for (const action of transaction.afterCommit) action();
   }
 
-  /** Commits, writes everything to its place and empties the journal. */
-  checkpoint(): void {
+  /** Whether commits go to a journal. */
+  get hasLog(): boolean {
+    return this.#target.eraseLog !== undefined;
+  }
+
+  /**
+   * Commits, writes everything to its place and empties the journal.
+   *
+   * @param erasure what becomes of the contents that the journal still has; nothing if absent.
+   */
+  checkpoint(erasure?: LogErasure): void {
     // What is done after a commit may have changed something again.
     while (!this.#running.isEmpty) this.commit();
     try {
       this.#target.checkpoint();
+      if (erasure !== undefined) this.#target.eraseLog?.(erasure);
     } catch (error) {
       this.abort(error);
       throw new FsError(Errno.EIO, "committed changes cannot be written", { cause: error });

@@ -1,6 +1,6 @@
 /**
  * IOCTL: the calls that read and change the flags, project, version and label that ext4 keeps, and
- * those for the administrator: FITRIM and SHUTDOWN.
+ * those for the administrator: FITRIM, CHECKPOINT and SHUTDOWN.
  *
  * The kernel allows a FUSE server only calls whose number tells direction and size of the argument.
  * That rules out EXT4_IOC_GETFSUUID, which reads a length from the caller although its number says
@@ -18,6 +18,7 @@ import { visibleFlags, xflags } from "../file-flags.ts";
 import type { Reply } from "../reply.ts";
 import type { Request } from "../request.ts";
 import type { ServedFilesystem } from "../served.ts";
+import type { ServedChanges } from "../served-changes.ts";
 import { changesOf, keepInStep } from "./changing.ts";
 import type { Context, Operation } from "./operation.ts";
 
@@ -41,6 +42,7 @@ const Change = {
   FS_IOC_FSSETXATTR: 0x401c_5820,
   FS_IOC_SETFSLABEL: 0x4100_9432,
   FITRIM: 0xc018_5879,
+  EXT4_IOC_CHECKPOINT: 0x4004_662b,
   EXT4_IOC_SHUTDOWN: 0x8004_587d,
 } as const;
 const CHANGES: ReadonlySet<number> = new Set(Object.values(Change));
@@ -68,6 +70,9 @@ const FstrimRange = layout("fstrim_range", 24, {
   len:    [8, "le64"],
   minlen: [16, "le64"],
 });
+
+/** Flags of EXT4_IOC_CHECKPOINT. */
+const Checkpoint = { DISCARD: 1, ZEROOUT: 2, DRY_RUN: 4 } as const;
 
 /** The 16 bytes of the UUID follow. */
 // biome-ignore format: a table
@@ -179,10 +184,24 @@ function change(context: Context, command: number, request: Request, reply: Repl
       setLe64(reply.view, answer, FstrimRange.minlen, minLength);
       return;
     }
+    case Change.EXT4_IOC_CHECKPOINT:
+      refuseOthers(request);
+      checkpoint(changes, request.u32(request.takeStruct(Int), Int.value));
+      return;
     case Change.EXT4_IOC_SHUTDOWN:
       refuseOthers(request);
       changes.shutdown();
   }
+}
+
+function checkpoint(changes: ServedChanges, flags: number): void {
+  const isDiscard = (flags & Checkpoint.DISCARD) !== 0;
+  const isZeroout = (flags & Checkpoint.ZEROOUT) !== 0;
+  const known = Checkpoint.DISCARD | Checkpoint.ZEROOUT | Checkpoint.DRY_RUN;
+  if ((flags & ~known) !== 0 || (isDiscard && isZeroout))
+    throw new FsError(Errno.EINVAL, `checkpoint with flags ${flags}`);
+  if ((flags & Checkpoint.DRY_RUN) !== 0) return;
+  changes.checkpoint(isZeroout ? "zero" : isDiscard ? "discard" : undefined);
 }
 
 /** Sent by ioctl(2), for files and directories alike. Changes no lookup counts. */
