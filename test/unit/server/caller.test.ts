@@ -1,3 +1,4 @@
+/** Who a process acts as, by what /proc says of processes that are known. */
 import { spawn } from "node:child_process";
 import { expect, test } from "vitest";
 import { callerOf } from "../../../src/server/caller.ts";
