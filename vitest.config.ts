@@ -21,6 +21,7 @@ export default defineConfig({
       project("model", 300),
       project("crash", 600),
       project("mount", 300),
+      project("regress", 300),
       project("hostile", 300),
     ],
   },

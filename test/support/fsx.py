@@ -2,22 +2,28 @@
 
 Usage: fsx.py FILE --seed N --seconds N [--size BYTES] [--no-extents] [--no-moves]
 
-Reads, writes and O_DIRECT, mappings, truncations, every mode of fallocate, copy_file_range, syncs and
-reopening. Prints how many calls it made; the first difference ends it with exit code 1, the last
-calls, and where the file differs.
+Reads and writes, through the page cache, O_DIRECT and several at once (aio.py); mappings, new ones
+and one that stays; truncations, every mode of fallocate, copy_file_range within the file and to and
+from a second one (FILE.other), SEEK_DATA and SEEK_HOLE, syncs, caches dropped, reopening. Prints
+how many calls it made; the first difference ends it with exit code 1, the last calls, and where the
+file differs.
 """
 
 import argparse
 import collections
+import errno
 import mmap
 import os
 import random
 import sys
 import time
 
+import aio
 import syscalls
 
 PAGE = 4096
+AT_ONCE_MAX = 6
+ADVICE = (mmap.MADV_DONTNEED, mmap.MADV_RANDOM, mmap.MADV_SEQUENTIAL, mmap.MADV_WILLNEED)
 CALLS_SHOWN = 25
 
 
@@ -36,10 +42,18 @@ class Exerciser:
         self.history = collections.deque(maxlen=CALLS_SHOWN)
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
         self.direct = None
+        self.context = aio.Context(AT_ONCE_MAX)
+        self.kept = None
+        # A FUSE server is asked for holes without what mappings have changed being written first.
+        self.mapping_is_dirty = False
+        self.other = os.open(f"{path}.other", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        self.other_expected = bytearray()
         self.choices = [
             (self.read, 8), (self.write, 12), (self.map_read, 6), (self.map_write, 8),
-            (self.direct_read, 4), (self.direct_write, 5), (self.truncate, 6), (self.sync, 2),
-            (self.reopen, 2), (self.punch, 5), (self.append, 4), (self.copy, 3),
+            (self.direct_read, 4), (self.direct_write, 5), (self.at_once, 6), (self.truncate, 6),
+            (self.sync, 2), (self.forget, 4), (self.reopen, 2), (self.punch, 5), (self.append, 4),
+            (self.copy, 3), (self.copy_out, 2), (self.copy_in, 2), (self.copy_over_itself, 1),
+            (self.seek, 4),
         ]
         if not options.no_extents:
             self.choices += [(self.allocate, 4), (self.zero, 4)]
@@ -78,10 +92,11 @@ class Exerciser:
     def bytes(self, length):
         return self.random.randbytes(length)
 
-    def put(self, offset, data):
-        if len(self.expected) < offset + len(data):
-            self.expected.extend(bytes(offset + len(data) - len(self.expected)))
-        self.expected[offset : offset + len(data)] = data
+    def put(self, offset, data, contents=None):
+        contents = self.expected if contents is None else contents
+        if len(contents) < offset + len(data):
+            contents.extend(bytes(offset + len(data) - len(contents)))
+        contents[offset : offset + len(data)] = data
 
     def clear(self, offset, length):
         end = min(offset + length, len(self.expected))
@@ -101,6 +116,8 @@ class Exerciser:
         if size != len(self.expected):
             raise Difference(f"size is {size}, not {len(self.expected)}")
         self.verify("whole file", 0, os.pread(self.fd, size, 0))
+        if os.pread(self.other, self.max + 1, 0) != self.other_expected:
+            raise Difference("the other file is not what was copied there")
 
     # Calls.
 
@@ -116,7 +133,8 @@ class Exerciser:
         offset, length = self.range_within(self.max)
         self.note("write", offset, length)
         data = self.bytes(length)
-        if os.pwrite(self.fd, data, offset) != length:
+        durable = self.random.choice((0, 0, 0, os.RWF_DSYNC, os.RWF_SYNC))
+        if os.pwritev(self.fd, [data], offset, durable) != length:
             raise Difference("short write")
         self.put(offset, data)
 
@@ -126,18 +144,34 @@ class Exerciser:
         length = self.range_within(self.max - len(self.expected))[1]
         self.note("append", length)
         data = self.bytes(length)
-        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND)
-        os.write(fd, data)
-        os.close(fd)
+        if self.random.random() < 0.5:
+            os.pwritev(self.fd, [data], 0, os.RWF_APPEND)
+        else:
+            fd = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+            os.write(fd, data)
+            os.close(fd)
         self.expected += data
+
+    def mapping(self):
+        """The whole file in memory: most often through the mapping that was there before."""
+        if self.kept is None or len(self.kept) < len(self.expected) or self.random.random() < 0.2:
+            self.drop_mapping()
+            self.kept = mmap.mmap(self.fd, len(self.expected))
+        if self.random.random() < 0.2:
+            self.kept.madvise(self.random.choice(ADVICE))
+        return self.kept
+
+    def drop_mapping(self):
+        if self.kept is not None:
+            self.kept.close()
+            self.kept = None
 
     def map_read(self):
         if not self.expected:
             return
         offset, length = self.range_within(len(self.expected))
         self.note("map-read", offset, length)
-        with mmap.mmap(self.fd, len(self.expected), prot=mmap.PROT_READ) as memory:
-            self.verify("mapped", offset, memory[offset : offset + length])
+        self.verify("mapped", offset, self.mapping()[offset : offset + length])
 
     def map_write(self):
         if not self.expected:
@@ -145,10 +179,12 @@ class Exerciser:
         offset, length = self.range_within(len(self.expected))
         self.note("map-write", offset, length)
         data = self.bytes(length)
-        with mmap.mmap(self.fd, len(self.expected)) as memory:
-            memory[offset : offset + length] = data
-            if self.random.random() < 0.5:
-                memory.flush()
+        memory = self.mapping()
+        memory[offset : offset + length] = data
+        self.mapping_is_dirty = True
+        if self.random.random() < 0.5:
+            start = offset // PAGE * PAGE
+            memory.flush(start, offset + length - start)
         self.put(offset, data)
 
     def direct_fd(self):
@@ -181,6 +217,38 @@ class Exerciser:
                 raise Difference(f"short direct write: {count} of {length}")
         self.put(offset, data)
 
+    def at_once(self):
+        """Reads and writes of ranges that do not overlap, all in flight together."""
+        pages = range(self.max // PAGE + 1)
+        count = self.random.randint(2, AT_ONCE_MAX)
+        cuts = sorted(self.random.sample(pages, 2 * count))
+        fd, name = self.random.choice(((self.direct_fd(), "direct"), (self.fd, "buffered")))
+        size_before = len(self.expected)
+        requests = []
+        for first, end in zip(cuts[::2], cuts[1::2]):
+            offset, length = first * PAGE, (end - first) * PAGE
+            if self.random.random() < 0.6:
+                requests.append(aio.write(fd, offset, self.bytes(length)))
+            else:
+                requests.append(aio.read(fd, offset, length))
+        self.note("at-once", name, *requests)
+        self.context.submit(requests)
+        self.context.completed(len(requests))
+        for request in requests:
+            if request.is_write:
+                if request.result != request.length:
+                    raise Difference(f"{request}: {request.result}")
+                self.put(request.offset, request.data())
+        for request in requests:
+            # What another request makes the file longer by, a read may see or not.
+            least, most = (
+                max(0, min(request.length, size - request.offset))
+                for size in (size_before, len(self.expected))
+            )
+            if not request.is_write and not least <= request.result <= most:
+                raise Difference(f"{request}: {request.result}")
+            self.verify("at once", request.offset, request.data())
+
     def truncate(self):
         size = self.random.choice((self.range_within(self.max)[0], len(self.expected) // 2, 0))
         self.note("truncate", size)
@@ -191,9 +259,43 @@ class Exerciser:
     def sync(self):
         self.note("sync")
         self.random.choice((os.fsync, os.fdatasync))(self.fd)
+        self.mapping_is_dirty = False
+
+    def forget(self):
+        """Drops pages of the cache: those that are dirty stay."""
+        offset, length = self.range_within(self.max)
+        self.note("forget", offset, length)
+        os.posix_fadvise(self.fd, offset, length, os.POSIX_FADV_DONTNEED)
+
+    def seek(self):
+        """No byte that was written may lie in a hole; where zeros pass for data is not asked."""
+        if not self.expected:
+            return
+        position = self.random.randrange(len(self.expected))
+        self.note("seek", position)
+        if self.mapping_is_dirty:
+            os.fsync(self.fd)
+            self.mapping_is_dirty = False
+        self.check_hole(position, self.seek_to(position, os.SEEK_DATA))
+        hole = self.seek_to(position, os.SEEK_HOLE)
+        self.check_hole(hole, self.seek_to(hole, os.SEEK_DATA))
+
+    def check_hole(self, start, end):
+        if not start <= end <= len(self.expected) or any(self.expected[start:end]):
+            raise Difference(f"the hole from {start} to {end} has data")
+
+    def seek_to(self, position, what):
+        """Where the next data or hole is. Behind the last data there is the end."""
+        try:
+            return os.lseek(self.fd, position, what)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return len(self.expected)
 
     def reopen(self):
         self.note("reopen")
+        self.drop_mapping()
         os.close(self.fd)
         if self.direct is not None:
             os.close(self.direct)
@@ -253,10 +355,51 @@ class Exerciser:
         if source < target + length and target < source + length:
             return
         self.note("copy", source, target, length)
-        data = self.expected[source : source + length]
-        if os.copy_file_range(self.fd, self.fd, length, source, target) != length:
+        ours = (self.fd, self.expected)
+        self.copy_between(ours, ours, source, target, length)
+
+    def copy_out(self):
+        if not self.expected:
+            return
+        source, length = self.range_within(len(self.expected))
+        target = self.random.randrange(self.max - length + 1)
+        self.note("copy-out", source, target, length)
+        theirs = (self.other, self.other_expected)
+        self.copy_between((self.fd, self.expected), theirs, source, target, length)
+
+    def copy_in(self):
+        if not self.other_expected:
+            return
+        source, length = self.range_within(len(self.other_expected))
+        target = self.random.randrange(self.max - length + 1)
+        self.note("copy-in", source, target, length)
+        theirs = (self.other, self.other_expected)
+        self.copy_between(theirs, (self.fd, self.expected), source, target, length)
+
+    def copy_between(self, source, target, source_at, target_at, length):
+        source_fd, source_contents = source
+        target_fd, target_contents = target
+        data = source_contents[source_at : source_at + length]
+        if os.copy_file_range(source_fd, target_fd, length, source_at, target_at) != length:
             raise Difference("short copy")
-        self.put(target, data)
+        self.put(target_at, data, target_contents)
+
+    def copy_over_itself(self):
+        if len(self.expected) < 2:
+            return
+        source, length = self.range_within(len(self.expected) - 1)
+        target = source + self.random.randrange(length)
+        length = min(length, len(self.expected) - target)
+        if target >= source + length:
+            return
+        self.note("copy-over-itself", source, target, length)
+        try:
+            os.copy_file_range(self.fd, self.fd, length, source, target)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        else:
+            raise Difference("a copy within a file over its own source was not refused")
 
 
 def main():

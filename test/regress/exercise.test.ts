@@ -5,65 +5,52 @@
  */
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { e2fsck, mke2fs } from "../support/e2fsprogs.ts";
+import { flagsOf, formatted, lossesOfRemount } from "../support/exercised-image.ts";
 import { exerciseSeconds, fsx, Stress } from "../support/exercises.ts";
 import { ourMount } from "../support/mounts.ts";
 import { seedOfRun } from "../support/random.ts";
 import { run, skipBecause, whyNoE2fsprogs, whyNoFuse } from "../support/run.ts";
 import { Scope, withScope } from "../support/scope.ts";
 
-const KINDS = [
-  { name: "4 KiB blocks", mke2fs: ["-b", "4096"] },
-  { name: "1 KiB blocks and inline data", mke2fs: ["-b", "1024", "-O", "inline_data"] },
-  { name: "block maps", mke2fs: ["-b", "1024", "-O", "^extent,^64bit"], flags: ["--no-extents"] },
-];
-const FSX_SECONDS = 8;
+const FSX_SECONDS = 6;
 const STRESS_SECONDS = 10;
 /** One file of each process only grows. */
 const STRESS_MIB = 256;
 const STRESS_MIB_PER_SECOND = 4;
 const FIO_SIZE = "24M";
 
-function format(scope: Scope, size: string, args: readonly string[]): string {
-  const image = join(scope.temporaryFolder(), "image");
-  mke2fs(image, size, ["-t", "ext4", ...args]);
-  return image;
-}
-
 const skip = skipBecause("exercise", whyNoE2fsprogs(), whyNoFuse());
 
 describe.skipIf(skip)("a mount at work", () => {
-  test.each(KINDS)(
-    "keeps one file right through all calls with $name",
-    ({ mke2fs: args, flags }) => {
+  test.each(["4 KiB blocks", "1 KiB blocks and inline data", "bigalloc", "block maps"] as const)(
+    "keeps one file right through all calls with %s",
+    (kind) => {
       const seed = seedOfRun();
       withScope((scope) => {
-        const image = format(scope, "64M", args);
+        const image = formatted(scope, "64M", kind);
         const mount = ourMount(scope, image, { write: true });
         const seconds = exerciseSeconds(FSX_SECONDS);
-        const calls = fsx(join(mount.path, "file"), { seed, seconds }, flags);
+        const calls = fsx(join(mount.path, "file"), { seed, seconds }, flagsOf(kind));
         expect(calls, `SEED=${seed}`).toBeGreaterThan(100 * seconds);
-        mount.unmount();
-        expect(e2fsck(image), `SEED=${seed}`).toBe("");
+        expect(lossesOfRemount(scope, image, mount), `SEED=${seed}`).toBe("");
       });
     },
   );
 
-  test.each(KINDS.slice(0, 2))(
-    "keeps a tree right under four processes with $name",
+  test.each(["4 KiB blocks", "1 KiB blocks and inline data"] as const)(
+    "keeps a tree right under four processes with %s",
     async (kind) => {
       const seed = seedOfRun();
       const scope = new Scope();
       try {
         const seconds = exerciseSeconds(STRESS_SECONDS);
         const size = `${STRESS_MIB + STRESS_MIB_PER_SECOND * seconds}M`;
-        const image = format(scope, size, kind.mke2fs);
+        const image = formatted(scope, size, kind);
         const stress = new Stress(scope);
         const mount = ourMount(scope, image, { write: true });
         await stress.run(mount.path, { seed, seconds });
         expect(stress.verify(mount.path), `SEED=${seed}`).toBe("");
-        mount.unmount();
-        expect(e2fsck(image), `SEED=${seed}`).toBe("");
+        expect(lossesOfRemount(scope, image, mount), `SEED=${seed}`).toBe("");
         const again = ourMount(scope, image);
         expect(stress.verify(again.path), `SEED=${seed}, mounted again`).toBe("");
       } finally {
@@ -82,7 +69,7 @@ describe.skipIf(skip)("a mount at work", () => {
     ["synced", ["--ioengine=psync", "--rw=write", "--bs=16k", "--fdatasync=8"]],
   ])("passes fio's verification with %s I/O", (name, args) => {
     withScope((scope) => {
-      const image = format(scope, "128M", ["-b", "4096"]);
+      const image = formatted(scope, "128M", "4 KiB blocks");
       const mount = ourMount(scope, image, { write: true });
       const common = [
         "--thread",
@@ -93,8 +80,7 @@ describe.skipIf(skip)("a mount at work", () => {
       ];
       const job = [`--name=${name}`, `--directory=${mount.path}`, "--minimal", "--numjobs=2"];
       run("fio", [...job, ...common, "--end_fsync=1", ...args]);
-      mount.unmount();
-      expect(e2fsck(image)).toBe("");
+      expect(lossesOfRemount(scope, image, mount)).toBe("");
     });
   });
 });
