@@ -3,10 +3,12 @@
 Usage: stress.py run ROOT LOG --seed N --seconds N [--workers N]
        stress.py verify ROOT LOG
 
-Each worker has a folder of its own below ROOT, and all meet in one. A worker writes down in LOG.n,
-which must lie elsewhere, what it is about to do and what was synced. `verify` reads that and says what
-is not as promised, whether the filesystem was unmounted in between, killed, or neither; a run that
-ends by itself syncs everything first. A filesystem that goes away ends a run, too, with exit code 0.
+Files are made, filled, copied, linked and renamed in all the ways there are, with xattrs, ACLs and
+flags. Each worker has a folder of its own below ROOT, and all meet in one, where they also pull the
+same files from under each other. A worker writes down in LOG.n, which must lie elsewhere, what it
+is about to do and what was synced. `verify` reads that and says what is not as promised, whether
+the filesystem was unmounted in between, killed, or neither; a run that ends by itself syncs
+everything first. A filesystem that goes away ends a run, too, with exit code 0.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import signal
 import sys
 import time
 
+import aio
 import syscalls
 
 GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ESTALE, errno.ENODEV, errno.EROFS)
@@ -27,6 +30,11 @@ LENGTHS = (0, 1, 60, 700, 4096, 5000, 20_000, 70_000, 300_000)
 RECORD = 100
 VERSION_BYTES = 65_536
 SECTOR = 512
+PAGE = 4096
+AT_ONCE = 4
+NODUMP, NOATIME, SYNC = 0x40, 0x80, 0x8
+SHARED_BYTES = 50_000
+OTHERS_WERE_QUICKER = (errno.ENOENT, errno.EEXIST, errno.ELOOP, errno.EFAULT)
 FILES_MAX = 60
 FINDINGS_MAX = 20
 
@@ -68,7 +76,9 @@ class Worker:
         actions = (
             [self.create] * 10 + [self.sync_file] * 6 + [self.rename] * 5 + [self.remove] * 6
             + [self.append] * 6 + [self.new_version] * 4 + [self.folders] * 3 + [self.meet] * 6
-            + [self.sync_all] + [self.attribute] * 3 + [self.read] * 5
+            + [self.sync_all, self.sync_filesystem] + [self.attribute] * 3 + [self.read] * 5
+            + [self.link] * 3 + [self.exchange] * 3 + [self.copy] * 3 + [self.nameless] * 2
+            + [self.flags] * 2 + [self.access_list] * 2
         )
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -100,6 +110,11 @@ class Worker:
         self.sync("versions")
         self.note("version", self.version)
 
+    def sync_filesystem(self):
+        fd = os.open(".", os.O_RDONLY)
+        syscalls.syncfs(fd)
+        os.close(fd)
+
     def sync(self, name):
         fd = os.open(self.at(name), os.O_RDONLY)
         os.fsync(fd)
@@ -118,22 +133,61 @@ class Worker:
         fd = os.open(self.at(name), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
         self.fill(fd, noise(seed, length))
         os.close(fd)
-        self.files[name] = [seed, length]
-        self.unsynced.add(name)
+        self.made(name, [seed, length])
         return None
 
+    def made(self, name, state):
+        self.files[name] = state
+        self.unsynced.add(name)
+
     def fill(self, fd, data):
-        way = self.random.randrange(4)
-        if way == 0 and data:
-            os.ftruncate(fd, len(data))
-            with mmap.mmap(fd, len(data)) as memory:
-                memory[:] = data
-        elif way == 1 and data:
-            syscalls.fallocate(fd, 0, 0, len(data))
-            for at in reversed(range(0, len(data), 8192)):
-                os.pwrite(fd, data[at : at + 8192], at)
-        else:
-            os.write(fd, data)
+        if not data:
+            return
+        ways = (
+            self.fill_mapped, self.fill_backwards, self.fill_over_others, self.fill_at_once,
+            self.fill_plainly, self.fill_plainly,
+        )
+        self.random.choice(ways)(fd, data)
+
+    def fill_plainly(self, fd, data):
+        os.write(fd, data)
+
+    def fill_mapped(self, fd, data):
+        os.ftruncate(fd, len(data))
+        with mmap.mmap(fd, len(data)) as memory:
+            memory[:] = data
+
+    def fill_backwards(self, fd, data):
+        """Into blocks that were allocated before."""
+        syscalls.fallocate(fd, 0, 0, len(data))
+        for at in reversed(range(0, len(data), 8192)):
+            os.pwrite(fd, data[at : at + 8192], at)
+
+    def fill_over_others(self, fd, data):
+        """Over other bytes, with holes and zeros in between, and more behind that is cut off."""
+        os.write(fd, b"x" * (len(data) + 10_000))
+        syscalls.fallocate(fd, syscalls.FALLOC_PUNCH_HOLE | syscalls.FALLOC_KEEP_SIZE, 0, len(data))
+        syscalls.fallocate(fd, syscalls.FALLOC_ZERO_RANGE, len(data) // 2, 5000)
+        os.pwrite(fd, data, 0)
+        os.ftruncate(fd, len(data))
+
+    def fill_at_once(self, fd, data):
+        """Past the page cache, several pieces in flight; then the rest, which is no whole page."""
+        whole = len(data) // PAGE * PAGE
+        direct = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_DIRECT)
+        with aio.Context(AT_ONCE) as context:
+            piece = max(PAGE, -(-whole // AT_ONCE // PAGE) * PAGE)
+            context.submit(
+                aio.write(direct, at, data[at : min(at + piece, whole)])
+                for at in range(0, whole, piece)
+            )
+            while context.in_flight:
+                for request in context.completed():
+                    if request.result != request.length:
+                        code = -request.result if request.result < 0 else errno.EIO
+                        raise OSError(code, f"{request}: {request.result}")
+        os.close(direct)
+        os.pwrite(fd, data[whole:], whole)
 
     def sync_file(self):
         name = self.pick()
@@ -156,10 +210,17 @@ class Worker:
         if name is None:
             return
         other = self.pick() if self.random.random() < 0.4 else f"m{self.count}"
-        if other == name:
+        # Of two names of one file, rename(2) leaves both.
+        if self.files.get(other) is self.files[name]:
+            return
+        flags = self.random.choice((0, 0, syscalls.RENAME_NOREPLACE, syscalls.RENAME_WHITEOUT))
+        if flags == syscalls.RENAME_NOREPLACE and other in self.files:
+            self.expect(errno.EEXIST, lambda: self.rename_with(name, other, flags))
             return
         self.note("moves", name, other, self.files[name])
-        os.rename(self.at(name), self.at(other))
+        self.rename_with(name, other, flags)
+        if flags == syscalls.RENAME_WHITEOUT:
+            os.unlink(self.at(name))
         self.files[other] = self.files.pop(name)
         wrote_all = name not in self.unsynced
         self.unsynced |= {name, other}
@@ -168,6 +229,95 @@ class Worker:
             for each in (name, other):
                 self.note("is", each, self.files.get(each))
                 self.unsynced.discard(each)
+
+    def rename_with(self, name, other, flags):
+        syscalls.renameat2(os.fsencode(self.at(name)), os.fsencode(self.at(other)), flags)
+
+    def expect(self, number, action):
+        try:
+            action()
+        except OSError as error:
+            if error.errno == number:
+                return
+            raise
+        raise AssertionError(f"{errno.errorcode[number]} did not come")
+
+    def exchange(self):
+        name, other = self.pick(), self.pick()
+        if name == other:
+            return
+        self.note("will", name, self.files[other])
+        self.note("will", other, self.files[name])
+        self.rename_with(name, other, syscalls.RENAME_EXCHANGE)
+        self.files[name], self.files[other] = self.files[other], self.files[name]
+        self.unsynced |= {name, other}
+
+    def link(self):
+        name = self.pick()
+        if name is None or len(self.files) >= FILES_MAX:
+            return
+        other = f"l{self.count}"
+        self.note("will", other, self.files[name])
+        os.link(self.at(name), self.at(other))
+        self.made(other, self.files[name])
+
+    def copy(self):
+        name = self.pick()
+        if name is None or len(self.files) >= FILES_MAX:
+            return
+        state = self.files[name]
+        other = f"c{self.count}"
+        self.note("will", other, state)
+        source = os.open(self.at(name), os.O_RDONLY)
+        target = os.open(self.at(other), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        left = state[1]
+        while left > 0:
+            left -= os.copy_file_range(source, target, left)
+        os.close(source)
+        os.close(target)
+        # Another file than the first, though it has the same contents.
+        self.made(other, [*state])
+
+    def nameless(self):
+        """A file that gets its name when it is complete."""
+        if len(self.files) >= FILES_MAX:
+            return
+        state = [self.random.randrange(1 << 30), self.random.choice(LENGTHS)]
+        name = f"t{self.count}"
+        fd = os.open(self.folder, os.O_TMPFILE | os.O_RDWR, 0o644)
+        self.fill(fd, noise(*state))
+        self.note("will", name, state)
+        syscalls.linkat(
+            b"/proc/self/fd/%d" % fd, os.fsencode(self.at(name)), syscalls.AT_SYMLINK_FOLLOW
+        )
+        os.close(fd)
+        self.made(name, state)
+
+    def flags(self):
+        name = self.pick()
+        if name is None:
+            return
+        fd = os.open(self.at(name), os.O_RDONLY)
+        flags = self.random.choice((NODUMP, NOATIME, SYNC, NODUMP | SYNC))
+        before = syscalls.get_flags(fd)
+        syscalls.set_flags(fd, before ^ flags)
+        if syscalls.get_flags(fd) != before ^ flags:
+            raise AssertionError(f"{self.at(name)} does not have the flags that were set")
+        os.close(fd)
+
+    def access_list(self):
+        name = self.pick()
+        if name is None:
+            return
+        value = syscalls.acl(
+            (syscalls.ACL_USER_OBJ, 6, syscalls.ACL_NO_ID), (syscalls.ACL_USER, 4, self.count),
+            (syscalls.ACL_GROUP_OBJ, 4, syscalls.ACL_NO_ID),
+            (syscalls.ACL_MASK, 6, syscalls.ACL_NO_ID),
+            (syscalls.ACL_OTHER, 0, syscalls.ACL_NO_ID),
+        )
+        os.setxattr(self.at(name), "system.posix_acl_access", value)
+        if os.getxattr(self.at(name), "system.posix_acl_access") != value:
+            raise AssertionError(f"{self.at(name)} does not have the ACL that was set")
 
     def remove(self):
         name = self.pick()
@@ -205,7 +355,12 @@ class Worker:
         name = self.pick()
         if name is None:
             return
-        os.setxattr(self.at(name), "user.note", noise(self.count, self.random.choice((10, 300))))
+        value = noise(self.count, self.random.choice((10, 300)))
+        os.setxattr(self.at(name), "user.note", value)
+        if os.getxattr(self.at(name), "user.note") != value:
+            raise AssertionError(f"{self.at(name)} does not have the xattr that was set")
+        if self.random.random() < 0.3:
+            os.removexattr(self.at(name), "user.note")
         os.chmod(self.at(name), self.random.choice((0o600, 0o644, 0o755)))
 
     def folders(self):
@@ -213,24 +368,73 @@ class Worker:
         for depth in range(3):
             os.makedirs(f"{top}/{depth}/inner")
             os.symlink("somewhere" * 10, f"{top}/{depth}/link")
+            if os.readlink(f"{top}/{depth}/link") != "somewhere" * 10:
+                raise AssertionError(f"{top}/{depth}/link leads elsewhere")
+        self.expect(errno.ENOTEMPTY, lambda: os.rmdir(top))
+        os.rename(f"{top}/0/inner", f"{top}/1/moved")
         shutil.rmtree(top)
 
     def meet(self):
         """Names that all workers use: each call may find that another was quicker."""
         name = os.path.join(self.shared, f"s{self.random.randrange(30)}")
         other = os.path.join(self.shared, f"s{self.random.randrange(30)}")
+        flags = self.random.choice((syscalls.RENAME_NOREPLACE, syscalls.RENAME_EXCHANGE))
         try:
             self.random.choice((
                 lambda: os.close(os.open(name, os.O_CREAT | os.O_RDWR, 0o666)),
                 lambda: os.unlink(name),
                 lambda: os.rename(name, other),
                 lambda: os.link(name, other),
-                lambda: os.truncate(name, self.random.randrange(50_000)),
-                lambda: syscalls.renameat2(name.encode(), other.encode(), 2),
+                lambda: os.symlink(os.path.basename(other), name),
+                lambda: os.truncate(name, self.random.randrange(SHARED_BYTES)),
+                lambda: syscalls.renameat2(os.fsencode(name), os.fsencode(other), flags),
+                lambda: self.change_shared(name, other),
+                lambda: self.change_shared(name, other),
             ))()
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.EEXIST):
+            if error.errno not in OTHERS_WERE_QUICKER:
                 raise
+
+    def change_shared(self, name, other):
+        """Contents that others change, too; nobody checks them, but the filesystem must be sound."""
+        fd = os.open(name, os.O_RDWR)
+        offset, length = self.random.randrange(SHARED_BYTES), self.random.randrange(1, SHARED_BYTES)
+        keep = syscalls.FALLOC_KEEP_SIZE
+        try:
+            self.random.choice((
+                lambda: os.pwrite(fd, noise(offset, length), offset),
+                lambda: syscalls.fallocate(fd, 0, offset, length),
+                lambda: syscalls.fallocate(fd, keep, offset, length),
+                lambda: syscalls.fallocate(fd, keep | syscalls.FALLOC_PUNCH_HOLE, offset, length),
+                lambda: syscalls.fallocate(fd, keep | syscalls.FALLOC_ZERO_RANGE, offset, length),
+                lambda: self.copy_shared(fd, other, offset, length),
+                lambda: self.write_at_once(name),
+                lambda: self.write_mapped(fd),
+                lambda: os.fdatasync(fd),
+            ))()
+        finally:
+            os.close(fd)
+
+    def copy_shared(self, fd, other, offset, length):
+        target = os.open(other, os.O_WRONLY)
+        # A file is not copied over itself.
+        if not os.path.sameopenfile(fd, target):
+            os.copy_file_range(fd, target, length, offset, offset)
+        os.close(target)
+
+    def write_at_once(self, name):
+        fd = os.open(name, os.O_RDWR | os.O_DIRECT)
+        with aio.Context(AT_ONCE) as context:
+            context.submit(aio.write(fd, at * PAGE, noise(at, PAGE)) for at in range(AT_ONCE))
+            context.completed(AT_ONCE)
+        os.close(fd)
+
+    def write_mapped(self, fd):
+        """By way of the kernel, which answers EFAULT when the file has become shorter meanwhile."""
+        size = os.fstat(fd).st_size
+        if size > 0:
+            with mmap.mmap(fd, size) as memory, open("/dev/zero", "rb", buffering=0) as zeros:
+                zeros.readinto(memory)
 
 
 def run(options):
