@@ -32,6 +32,17 @@ export function fsx(file: string, options: ExerciseOptions, more: readonly strin
   );
 }
 
+/** Lets several processes loose on the new folder `folder`, and throws at what they must not see. */
+export function race(
+  name: string,
+  folder: string,
+  { seed, seconds }: ExerciseOptions,
+  more: readonly string[],
+): void {
+  const args = [script("race.py"), name, folder, `--seed=${seed}`, `--seconds=${seconds}`];
+  run("python3", [...args, ...more], { timeoutSeconds: seconds + GRACE_SECONDS });
+}
+
 /** Several processes that work on a tree, and the log of what has to be left of it. */
 export class Stress {
   readonly #log: string;

@@ -1,0 +1,1 @@
+"""The races that race.py runs."""
