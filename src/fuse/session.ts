@@ -26,6 +26,7 @@ import {
 } from "./channel.ts";
 import { CorruptionLog } from "./corruption-log.ts";
 import { Lifetimes } from "./lifetimes.ts";
+import { ListingCaches } from "./listing-caches.ts";
 import {
   type Connection,
   type NegotiationOptions,
@@ -93,6 +94,7 @@ export class Session {
       iomap: newIomap(),
       connection: undefined,
       lifetimes: this.#lifetimes,
+      listings: new ListingCaches(),
       owner: options,
       connect: (offer) => {
         if (offer.major > KERNEL_VERSION) return undefined;

@@ -23,13 +23,17 @@ export interface ExerciseOptions {
   readonly seconds: number;
 }
 
-/** Changes one file in all ways, and throws at the first difference. @returns calls made. */
+/** What changes one file in all ways, and fails at the first difference. Prints how many calls it made. */
+export function fsxCommand(file: string, { seed, seconds }: ExerciseOptions): readonly string[] {
+  const args = [file, `--seed=${seed}`, `--seconds=${seconds}`, "--no-moves"];
+  return ["python3", script("fsx.py"), ...args];
+}
+
+/** Does that, and throws at the first difference. @returns calls made. */
 export function fsx(file: string, options: ExerciseOptions, more: readonly string[] = []): number {
-  const { seed, seconds } = options;
-  const args = [file, `--seed=${seed}`, `--seconds=${seconds}`, "--no-moves", ...more];
-  return Number(
-    output("python3", [script("fsx.py"), ...args], { timeoutSeconds: seconds + GRACE_SECONDS }),
-  );
+  const [program = "", ...args] = fsxCommand(file, options);
+  const timeoutSeconds = options.seconds + GRACE_SECONDS;
+  return Number(output(program, [...args, ...more], { timeoutSeconds }));
 }
 
 /** Lets several processes loose on the new folder `folder`, and throws at what they must not see. */

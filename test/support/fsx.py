@@ -71,6 +71,14 @@ class Exerciser:
                 self.verify_all()
         self.verify_all()
 
+    def why_gone(self):
+        """What the filesystem answers when it has gone away."""
+        try:
+            os.fsync(self.fd)
+        except OSError as error:
+            return error
+        return None
+
     def note(self, name, *numbers):
         self.history.append(f"{self.calls} {name} {' '.join(map(str, numbers))}")
 
@@ -415,7 +423,9 @@ def main():
     try:
         exerciser.run(options.seconds)
     except (Difference, OSError) as error:
-        print(f"seed {options.seed}, call {exerciser.calls}: {error}", file=sys.stderr)
+        # What the death of a server has left undone is no difference.
+        cause = exerciser.why_gone() or error
+        print(f"seed {options.seed}, call {exerciser.calls}: {cause}", file=sys.stderr)
         print("\n".join(exerciser.history), file=sys.stderr)
         sys.exit(1)
     print(exerciser.calls)

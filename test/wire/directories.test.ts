@@ -19,6 +19,7 @@ import {
   text,
   u32,
   u64,
+  writable,
   zeros,
 } from "./support.ts";
 
@@ -118,6 +119,31 @@ test("READDIR sends no more than the reply buffer holds", () => {
   });
   const answer = answerTo(request(READDIR, 20, ...readIn(0, 0x10_0000)), endless) as Uint8Array;
   expect(answer.length).toBe(16 + 255 * 32); // a buffer of 8192 bytes
+});
+
+/** Lists a directory that is in one version after the other, from each of `offsets`. */
+function forgottenAfter(offsets: readonly (number | bigint)[], versions: readonly number[]) {
+  const left = [...versions];
+  const { inode: inodeNow, readDirectory } = directory();
+  const changing = writable(
+    {},
+    {
+      readDirectory,
+      inode: (number) => Object.assign(inodeNow(number), { version: left.shift() ?? 0 }),
+    },
+  );
+  const requests = offsets.map((offset) => request(READDIR, 20, ...readIn(offset, 64)));
+  return exchange(requests, changing).channel.forgottenContents;
+}
+
+test("READDIR drops what the kernel has cached of a directory that changed meanwhile", () => {
+  const { next: middle } = dotDot;
+  const { next: end } = exactly8;
+  expect(forgottenAfter([0, middle, end], [1, 1, 1])).toEqual([]);
+  expect(forgottenAfter([0, middle, end], [1, 2, 2])).toEqual([20]);
+  // Another listing that began after the change may be the one to complete the cache.
+  expect(forgottenAfter([0, 0, end], [1, 2, 2])).toEqual([20]);
+  expect(forgottenAfter([0, end, 0, end], [1, 1, 2, 2])).toEqual([]);
 });
 
 test("READDIRPLUS adds what LOOKUP would answer; . and .. stay without a node", () => {

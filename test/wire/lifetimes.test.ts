@@ -46,7 +46,7 @@ function releasesOf(requests: readonly Uint8Array[], linkCount = 0): (readonly [
       release: (number) => released.push([number, served]),
     },
     {
-      inode: (number) => counted(inode({ number })),
+      inode: (number) => (number === NODE ? counted(inode({ number })) : inode({ number })),
       lookup: () => NODE as Inode["number"],
       readDirectory: (_directory, _hi, _lo, sink) => {
         sink(Uint8Array.of(0x66), NODE as Inode["number"], 1, 0, 1);

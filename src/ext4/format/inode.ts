@@ -369,9 +369,14 @@ export class Inode {
     this.#setTime(InodeLayout.crtime, InodeLayout.crtimeExtra, time);
   }
 
+  /** The low 32 bits of `i_version`. */
+  get version(): number {
+    return le32(this.raw, 0, InodeLayout.version);
+  }
+
   /** Moves `i_version` on, which tells NFS servers of a change that timestamps may be too coarse for. */
   advanceVersion(): void {
-    const low = (le32(this.raw, 0, InodeLayout.version) + 1) >>> 0;
+    const low = (this.version + 1) >>> 0;
     setLe32(this.raw, 0, InodeLayout.version, low);
     if (low > 0 || !this.#holds(InodeLayout.versionHi, 4)) return;
     const high = le32(this.raw, 0, InodeLayout.versionHi);

@@ -61,6 +61,13 @@ function list(
     if (!(error instanceof FsError) || dirents.isEmpty) throw error;
   }
   if (dirents.isTooSmall) throw new FsError(Errno.EINVAL, "no room for one directory entry");
+  if (context.fs.changes !== undefined) {
+    const { listings, channel } = context;
+    const { version } = context.fs.inode(request.inode);
+    if (hi === 0 && lo === 0) listings.begin(request.node, version);
+    if (dirents.isEmpty && listings.end(request.node, version))
+      channel.forgetContents(request.node);
+  }
   return reply.finishListing();
 }
 

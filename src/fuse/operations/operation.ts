@@ -6,6 +6,7 @@
 import type { Iomap } from "../../ext4/index.ts";
 import type { Channel } from "../channel.ts";
 import type { Lifetimes } from "../lifetimes.ts";
+import type { ListingCaches } from "../listing-caches.ts";
 import type { Connection, Offer } from "../negotiation.ts";
 import type { Reply } from "../reply.ts";
 import type { Request } from "../request.ts";
@@ -17,6 +18,7 @@ export interface Context {
   readonly channel: Channel;
   /** What INIT agreed on; undefined before that. */
   readonly connection: Connection | undefined;
+  readonly listings: ListingCaches;
   /** Kept where inodes can lose their names. */
   readonly lifetimes: Lifetimes | undefined;
   /** Who new inodes belong to, in place of the caller. */

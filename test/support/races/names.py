@@ -1,9 +1,8 @@
 """Names come and go in a folder that is searched and listed meanwhile.
 
 A name that nobody touches is found by every search, and once by every listing, with its inode. So
-is one whose file is replaced by rename(2), or exchanged with another. What else has changed is
-looked at in the end only: Linux's FUSE client takes the second half of a long listing from its
-cache when another process has just filled that, from before the change.
+is one whose file is replaced by rename(2), or exchanged with another. Whoever makes a name, or takes it
+away, sees that in the next listing, whoever else lists and changes the folder at the time.
 """
 
 import json
@@ -44,7 +43,9 @@ class Names(Race):
         live = []
         for turn in turns:
             if len(live) > LIVE_MAX or (live and rng.random() < 0.4):
-                self.remove(live.pop(rng.randrange(len(live))))
+                name = live.pop(rng.randrange(len(live)))
+                self.remove(name)
+                self.check(name, False)
             elif live and rng.random() < 0.5:
                 at = rng.randrange(len(live))
                 folder = rng.choice(("", "away/"))
@@ -55,8 +56,14 @@ class Names(Race):
                 name = f"{prefix}-{turn}" + "-" * rng.randrange(60)
                 self.make(rng, name)
                 live.append(name)
+                self.check(name, True)
         with open(self.at(f"log-{prefix}"), "w") as log:
             json.dump(live, log)
+
+    def check(self, name, is_left):
+        name = os.path.basename(name)
+        if (name in os.listdir(self.folder)) != is_left:
+            raise Finding(f"{name} is {'not ' if is_left else ''}listed, but {'is' if is_left else 'was'}")
 
     def make(self, rng, name):
         path = self.at(name)
