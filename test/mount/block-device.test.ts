@@ -12,6 +12,7 @@ import { Scope } from "../support/scope.ts";
 
 const PATIENCE_MS = 10_000;
 const POLL_MS = 10;
+const SWAP_BYTES = 8 << 20;
 const EBUSY = /resource busy or locked/;
 
 const skip = skipBecause("block-device", whyNoKernelMount(), whyNoFuse());
@@ -122,10 +123,14 @@ describe.skipIf(skip)("a mounted block device", () => {
     expect(e2fsck(image)).toBe("");
   });
 
-  test.skipIf(!existsSync("/proc/swaps"))("carries a swap file", () => {
+  test.skipIf(!existsSync("/proc/swaps")).each([
+    ["written", (file: string) => writeFileSync(file, Buffer.alloc(SWAP_BYTES), { mode: 0o600 })],
+    ["promised", (file: string) => run("fallocate", ["-l", String(SWAP_BYTES), file])],
+  ])("carries a swap file that was %s", (_, make) => {
     mount();
     const file = join(mountpoint, "swap");
-    writeFileSync(file, Buffer.alloc(8 << 20), { mode: 0o600 });
+    make(file);
+    run("chmod", ["0600", file]);
     run("mkswap", [file]);
     const before = join(scope.temporaryFolder(), "before");
     copyFileSync(file, before);

@@ -166,7 +166,8 @@ export const Lseek: Operation = {
 
 /**
  * Sent by the FIBMAP ioctl and by swapon(2), on mounts of a block device only (type fuseblk). The
- * answer is a block of the device, 0 for what has none. Changes no lookup counts.
+ * answer is a block of the device, 0 for what has none. A block that was promised and never written
+ * counts, as it can be swapped to. Changes no lookup counts.
  */
 export const Bmap: Operation = {
   opcode: Opcode.BMAP,
@@ -182,7 +183,7 @@ export const Bmap: Operation = {
     if (offset === 0) fs.changes?.syncFile(request.inode, true);
     if (offset < inode.sizeBytes) {
       fs.iomapForRead(inode, offset, blockSize, iomap);
-      if (iomap.type === IomapType.MAPPED) {
+      if (iomap.type === IomapType.MAPPED || iomap.type === IomapType.UNWRITTEN) {
         const device = iomap.addr + (offset - iomap.offset);
         setLe64(reply.view, answer, BmapOut.block, Math.floor(device / blockSize));
       }
