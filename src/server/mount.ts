@@ -147,14 +147,14 @@ function once<T>(action: () => T): () => T {
 /** Writes everything. @returns why that was not possible, in words for people. */
 function finishFilesystem(session: Session, fs: Filesystem): string | undefined {
   if (!fs.isWritable) return undefined;
-  const wasAborted = fs.writer.transactions.isAborted;
+  const { isAborted, isShutDown } = fs.writer.transactions;
   try {
     session.finish();
     closeFilesystem(fs);
   } catch (error) {
     return reasonOf(error);
   }
-  return wasAborted ? "some changes could not be written" : undefined;
+  return isAborted && !isShutDown ? "some changes could not be written" : undefined;
 }
 
 function reasonOf(error: unknown): string {

@@ -11,8 +11,12 @@ import { e2fsck, mke2fs } from "../support/e2fsprogs.ts";
 import { rounds, Stress } from "../support/exercises.ts";
 import { ForegroundServer } from "../support/foreground-server.ts";
 import { randomFrom, seedOfRun } from "../support/random.ts";
-import { skipBecause, whyNoE2fsprogs, whyNoFuse } from "../support/run.ts";
+import { run, skipBecause, whyNoE2fsprogs, whyNoFuse } from "../support/run.ts";
 import { Scope } from "../support/scope.ts";
+
+/** EXT4_IOC_SHUTDOWN, for the folder that it is given. */
+const SHUTDOWN =
+  "import fcntl, os, sys; fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, bytes(4))";
 
 const ROUNDS = 3;
 const LIFE_MS_MIN = 300;
@@ -46,6 +50,25 @@ describe.skipIf(skipBecause("kill", whyNoE2fsprogs(), whyNoFuse()))("kill -9", (
         expect(await next.stop(), where).toBe(0);
         expect(e2fsck(image), where).toBe("");
       }
+    } finally {
+      scope.close();
+    }
+  });
+
+  test("is not needed after a shutdown, which is no failure either", async () => {
+    const scope = new Scope();
+    try {
+      const image = join(scope.temporaryFolder(), "image");
+      mke2fs(image, "64M", ["-t", "ext4"]);
+      const server = await ForegroundServer.start(scope, image, ["rw"]);
+      writeFileSync(join(server.path, "before"), "contents");
+      run("python3", ["-c", SHUTDOWN, server.path]);
+      expect(() => writeFileSync(join(server.path, "after"), "")).toThrow("EIO");
+      expect(await server.stop()).toBe(0);
+      const next = await ForegroundServer.start(scope, image, ["rw"]);
+      expect(readFileSync(join(next.path, "before"), "utf8")).toBe("contents");
+      expect(await next.stop()).toBe(0);
+      expect(e2fsck(image)).toBe("");
     } finally {
       scope.close();
     }

@@ -36,6 +36,7 @@ describe.skipIf(skip)("shutdown", () => {
   test.each(Object.values(ShutdownMode))("mode %i refuses later changes with EIO", (mode) => {
     const [image, fs] = shutDown(mode);
     const before = image.slice();
+    expect(fs.writer.transactions.isShutDown).toBe(true);
     const refused = expect.objectContaining({ errno: Errno.EIO });
     expect(() => fs.transact(1, () => {})).toThrow(refused);
     expect(() => fs.writer.transactions.commit()).toThrow(refused);

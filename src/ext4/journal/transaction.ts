@@ -19,7 +19,7 @@ import type { FsBlock } from "../../base/numbers.ts";
 import type { BlockGroups } from "../alloc/groups.ts";
 import type { Block, BlockCache, Seal } from "../cache/block-cache.ts";
 import type { InodeCache } from "../cache/inode-cache.ts";
-import { CorruptionError, FsError } from "../errors.ts";
+import { CorruptionError, DeliberateStop, FsError } from "../errors.ts";
 import type { Inode, Timestamp } from "../format/inode.ts";
 
 /** What a revoke block of 1 KiB holds of 64-bit block numbers, with room for a checksum. */
@@ -322,6 +322,10 @@ export class Transactions {
   }
   get isAborted(): boolean {
     return this.#aborted !== undefined;
+  }
+  /** Whether it was aborted by a shutdown, which is no failure. */
+  get isShutDown(): boolean {
+    return this.#aborted instanceof DeliberateStop;
   }
   /** The most blocks that a handle may ask for. */
   get creditsMax(): number {
