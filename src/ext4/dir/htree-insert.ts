@@ -82,7 +82,8 @@ export function insertIndexed(
 }
 
 /**
- * Gives a directory of one block an index: its entries move to a second block.
+ * Gives a directory of one block an index: its entries move to a second block, and half of them to a
+ * third at once, as that is as good as full.
  *
  * @returns the directory as it is then, or undefined when its block does not begin as it has to.
  */
@@ -99,7 +100,9 @@ export function makeIndexed(tx: Tx, directory: Directory, block: Block): Directo
   makeHtreeRoot(block.view, hash.version, leafNumber, fs.checksums.enabled);
   block.markVerified(BlockKind.HTREE_ROOT, number);
   inode.flags |= InodeFlags.INDEX;
-  return directoryOf(fs, inode);
+  const indexed = directoryOf(fs, inode);
+  splitLeaf(tx, indexed, new HtreePath(indexed, 0), leaf);
+  return indexed;
 }
 
 /**
