@@ -135,6 +135,7 @@ function plan(
     image: {
       offsetBytes: draft.offsetBytes,
       noRecovery: draft.noRecovery,
+      finishes: draft.finishes && !draft.noRecovery,
       superblockKiB: draft.superblockKiB,
       journalPath: draft.journalPath,
       cacheSizeBytes: draft.cacheSizeBytes,

@@ -22,6 +22,7 @@ export interface Draft {
   superblockKiB: number | undefined;
   journalPath: string | undefined;
   noRecovery: boolean;
+  finishes: boolean;
   direct: boolean;
   cacheSizeBytes: number;
   errors: WritingPlan["errors"];
@@ -71,6 +72,7 @@ export function emptyDraft(): Draft {
     superblockKiB: undefined,
     journalPath: undefined,
     noRecovery: false,
+    finishes: false,
     direct: false,
     cacheSizeBytes: CACHE_SIZE_DEFAULT,
     errors: undefined,
@@ -171,6 +173,7 @@ function ignored(names: string, why: string): MountOption {
 
 /** The `kernel` option: stands before all others, so that they can take parts of it back. */
 function likeTheKernel(draft: Draft): void {
+  draft.finishes = true;
   draft.allowOther = true;
   draft.defaultPermissions = true;
   draft.attributes.acl = true;
@@ -243,7 +246,8 @@ export const MOUNT_OPTIONS: readonly MountOption[] = [
     (draft) => { draft.defaults = false; }),
   flag("access", "fakeroot", "refuse nobody anything, whatever modes and owners say; implies nosuid and nodev",
     likeFakeroot),
-  flag("access", "kernel", "as the kernel would mount it: allow_other, default_permissions, suid, dev, acl",
+  flag("access", "kernel", "as the kernel would mount it: allow_other, default_permissions, suid, dev, acl; and what a crash left"
+    + " is finished for good, with ro as well",
     likeTheKernel),
   flag("access", "acl", "POSIX ACLs are enforced (the default with default_permissions)", (draft) => { draft.attributes.acl = true; }),
   flag("access", "noacl", "POSIX ACLs are not enforced", (draft) => { draft.attributes.acl = false; }),

@@ -24,7 +24,13 @@ export { type Iomap, IomapType, iomapForRead, newIomap } from "./map/iomap.ts";
 export { setSize } from "./map/truncate.ts";
 export { iomapForWrite, writeFile } from "./map/write.ts";
 export { mmpIntervalSeconds, mmpRefresh } from "./mount-protection.ts";
-export { closeFilesystem, openWritableFilesystem, type WriteOptions } from "./open-writable.ts";
+export {
+  closeFilesystem,
+  finishFilesystem,
+  isUnfinished,
+  openWritableFilesystem,
+  type WriteOptions,
+} from "./open-writable.ts";
 export { type AttributeChanges, setAttributes } from "./ops/attributes.ts";
 export { createFile, createTemporary, makeDirectory, makeSymlink } from "./ops/create.ts";
 export {

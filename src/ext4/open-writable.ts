@@ -77,6 +77,24 @@ export interface WriteOptions extends OpenOptions, TimesOptions {
   readonly reserveGid?: number | undefined;
 }
 
+/**
+ * Whether the last user of a filesystem has left something to the next: transactions in the journal, or
+ * inodes without a name.
+ */
+export function isUnfinished({ superblock }: Filesystem): boolean {
+  const { needsRecovery, lastOrphan } = superblock;
+  return needsRecovery || lastOrphan !== 0 || superblock.hasRoCompat(RoCompat.ORPHAN_PRESENT);
+}
+
+/**
+ * Finishes that for good, and leaves the filesystem clean. It does not count as a mount.
+ *
+ * @throws as `openWritableFilesystem` and `closeFilesystem` do.
+ */
+export function finishFilesystem(device: WritableDevice, options: WriteOptions = {}): void {
+  closeFilesystem(openProtected(device, options, false));
+}
+
 /** Blocks that marking the superblock changes. */
 const SUPERBLOCK_CREDITS = 1;
 /** @see fs/ext4/ext4.h, EXT4_DFL_MAX_MNT_COUNT */
@@ -94,13 +112,21 @@ export function openWritableFilesystem(
   device: WritableDevice,
   options: WriteOptions = {},
 ): Filesystem {
+  return openProtected(device, options, true);
+}
+
+function openProtected(
+  device: WritableDevice,
+  options: WriteOptions,
+  countsAsMount: boolean,
+): Filesystem {
   const now = options.now ?? machineTime;
   const random = options.random ?? Math.random;
   const asItLies = new Filesystem(device, options);
   refuseUnsupported(asItLies);
   const protection = MountProtection.claim(asItLies, { ...options, device, now, random });
   try {
-    return openAlone(asItLies, device, { ...options, now, random }, protection);
+    return openAlone(asItLies, device, { ...options, now, random, countsAsMount }, protection);
   } catch (error) {
     protection?.release();
     throw error;
@@ -111,6 +137,7 @@ export function openWritableFilesystem(
 interface CompleteOptions extends WriteOptions {
   readonly now: () => Timestamp;
   readonly random: () => number;
+  readonly countsAsMount: boolean;
 }
 
 /** Opens the filesystem that nobody else uses, which `protection` sees to. */
@@ -127,7 +154,7 @@ function openAlone(
   if (hasKnownErrors(superblock.view)) {
     options.onWarning?.("the filesystem has errors: e2fsck should be run");
   }
-  markMounted(fs);
+  markMounted(fs, options.countsAsMount);
   if (journal !== undefined) {
     journal.clearError();
     const { now } = options;
@@ -325,7 +352,7 @@ function finishOrphans(fs: Filesystem, { onWarning, onDamage }: WriteOptions): v
  * Says in the superblock that the filesystem is in use. That must be on the device before anything
  * is in the journal: nobody looks into the journal of a filesystem that needs no recovery.
  */
-function markMounted(fs: Filesystem): void {
+function markMounted(fs: Filesystem, countsAsMount: boolean): void {
   const { superblock, transactions, journal, orphans } = fs.writer;
   fs.transact(SUPERBLOCK_CREDITS, (tx) => {
     if (journal !== undefined) superblock.setFeature(tx, "incompat", Incompat.RECOVER, true);
@@ -336,6 +363,7 @@ function markMounted(fs: Filesystem): void {
       if (journal === undefined) state &= ~SuperblockState.VALID;
       else if (journal.superblock.errorNumber !== 0) state |= SuperblockState.ERROR;
       setLe16(view, 0, S.state, state);
+      if (!countsAsMount) return;
       if (le16(view, 0, S.maxMntCount) === 0) setLe16(view, 0, S.maxMntCount, MAX_MNT_COUNT);
       setLe16(view, 0, S.mntCount, (le16(view, 0, S.mntCount) + 1) & 0xffff);
       setLe32(view, 0, S.mtime, tx.now.seconds % TWO_TO_32);

@@ -17,6 +17,8 @@ import {
   closeFilesystem,
   type Filesystem,
   FsError,
+  finishFilesystem,
+  isUnfinished,
   type OpenOptions,
   openFilesystem,
   openWritableFilesystem,
@@ -28,6 +30,7 @@ import { type Addon, OPEN_DIRECT, OPEN_EXCLUSIVE, OPEN_WRITE } from "../native/b
 import { errnoText, MountFailure } from "./mount-failure.ts";
 import type { ImagePlan, MountPlan, WritingPlan } from "./plan.ts";
 import { say } from "./print.ts";
+import { unwind } from "./unwind.ts";
 
 /** An opened image. */
 export interface Image {
@@ -55,36 +58,92 @@ export function openImage(
 ): Image {
   const { path, image } = { path: plan.device, image: plan.image };
   let { writing } = image;
+  if (writing === undefined && image.finishes) finishImage(addon, plan);
   let deviceFd = openDevice(addon, path, image, writing !== undefined);
   if (writing !== undefined && isRefusal(-deviceFd)) {
     say(`${path}: write-protected: mounting read-only`);
     writing = undefined;
+    if (image.finishes) finishImage(addon, plan);
     deviceFd = openDevice(addon, path, image, false);
   }
   if (deviceFd < 0) throw new MountFailure(`cannot be opened: ${errnoText(-deviceFd)}`);
   undo.push(() => addon.closeDescriptor(deviceFd));
 
-  const device = new FileDevice(addon, deviceFd, image.offsetBytes, path);
-  if (device.sizeBytes <= 0) throw new MountFailure(`offset=${image.offsetBytes} is past its end`);
-  const journalDevice =
-    image.journalPath === undefined
-      ? undefined
-      : openJournalDevice(addon, image.journalPath, writing !== undefined, undo);
-  const options: OpenOptions & WriteOptions = {
-    noRecovery: image.noRecovery,
-    cacheSizeBytes: image.cacheSizeBytes,
-    crc32c: addon.crc32c,
-    ...(journalDevice === undefined ? {} : { journalDevice }),
-    ...(image.superblockKiB === undefined ? {} : { superblockAt: image.superblockKiB }),
-    onWarning: (message) => say(`${path}: ${message}`),
-  };
-  const fs = openEither(device, path, { ...options, now: clockOf(addon) }, writing, hooks);
+  const device = deviceOf(addon, plan, deviceFd);
+  const options = optionsOf(addon, plan, writing !== undefined, undo);
+  const fs = openEither(device, path, options, writing, hooks);
   undo.push(() => abandon(fs));
   if (image.cacheSizeBytes < fs.superblock.blockSize) {
     const least = fs.superblock.blockSize;
     throw new MountFailure(`cache_size: takes at least one block, ${least} bytes`);
   }
   return { deviceFd, device, fs };
+}
+
+/** @throws MountFailure when nothing is left of it behind the offset. */
+function deviceOf(addon: Addon, { device, image }: MountPlan, fd: number): FileDevice {
+  const opened = new FileDevice(addon, fd, image.offsetBytes, device);
+  if (opened.sizeBytes > 0) return opened;
+  throw new MountFailure(`offset=${image.offsetBytes} is past its end`);
+}
+
+/** What is the same for all ways to open the image. */
+function optionsOf(
+  addon: Addon,
+  { device, image }: MountPlan,
+  write: boolean,
+  undo: (() => void)[],
+): OpenOptions & WriteOptions {
+  const { journalPath, superblockKiB } = image;
+  return {
+    noRecovery: image.noRecovery,
+    cacheSizeBytes: image.cacheSizeBytes,
+    crc32c: addon.crc32c,
+    ...(journalPath === undefined
+      ? {}
+      : { journalDevice: openJournalDevice(addon, journalPath, write, undo) }),
+    ...(superblockKiB === undefined ? {} : { superblockAt: superblockKiB }),
+    onWarning: (message) => say(`${device}: ${message}`),
+    now: clockOf(addon),
+    sleep,
+    hostName: hostname(),
+    deviceName: basename(device),
+  };
+}
+
+/**
+ * Finishes what a crash has left in the image. One that is write-protected is left alone, unless its
+ * journal would be needed.
+ *
+ * @throws MountFailure when that is not possible.
+ */
+function finishImage(addon: Addon, plan: MountPlan): void {
+  const undo: (() => void)[] = [];
+  try {
+    const readFd = openDevice(addon, plan.device, plan.image, false);
+    if (readFd < 0) return; // it is opened once more, and complained of then
+    undo.push(() => addon.closeDescriptor(readFd));
+    const reading = {
+      ...optionsOf(addon, plan, false, undo),
+      noRecovery: true,
+      onWarning: () => {},
+    };
+    const asItLies = orFailure(() => openFilesystem(deviceOf(addon, plan, readFd), reading));
+    if (!isUnfinished(asItLies)) return;
+    unwind(undo);
+
+    const fd = openDevice(addon, plan.device, plan.image, true);
+    if (isRefusal(-fd)) {
+      if (!asItLies.superblock.needsRecovery) return;
+      throw new MountFailure("write-protected, and its journal is not empty: use -o norecovery");
+    }
+    if (fd < 0) throw new MountFailure(`cannot be opened: ${errnoText(-fd)}`);
+    undo.push(() => addon.closeDescriptor(fd));
+    const options = optionsOf(addon, plan, true, undo);
+    orFailure(() => finishFilesystem(deviceOf(addon, plan, fd), options));
+  } finally {
+    unwind(undo);
+  }
 }
 
 /** Whether an open for writing failed for what reading may not need. */
@@ -129,9 +188,6 @@ function openEither(
       ...options,
       ...writing,
       ...hooks,
-      sleep,
-      hostName: hostname(),
-      deviceName: basename(path),
     });
   } catch (error) {
     if (options.noRecovery === true && error instanceof FsError && error.errno === Errno.EROFS) {

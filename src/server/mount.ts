@@ -16,6 +16,7 @@ import { type Image, openImage } from "./image.ts";
 import { errnoText, MountFailure } from "./mount-failure.ts";
 import { isDescriptor, type MountPlan, type WritingPlan } from "./plan.ts";
 import { say } from "./print.ts";
+import { unwind } from "./unwind.ts";
 
 /** Threads that wait for the device so that the request loop does not. */
 const IO_THREADS = 4;
@@ -103,7 +104,7 @@ export function makeMount(addon: Addon, plan: MountPlan, hooks: MountHooks): Mou
       },
     });
     const served = session;
-    const finish = once(() => finishFilesystem(served, fs));
+    const finish = once(() => closeMounted(served, fs));
     startTimers(served, fs, plan.image.writing);
     return {
       channel: opened,
@@ -130,11 +131,6 @@ function startTimers(session: Session, fs: Filesystem, writing: WritingPlan | un
   }
 }
 
-/** Takes the steps, last to first, each once. */
-function unwind(steps: (() => void)[]): void {
-  for (let step = steps.pop(); step !== undefined; step = steps.pop()) step();
-}
-
 /** `action`, which happens at the first call only; all calls return what that one did. */
 function once<T>(action: () => T): () => T {
   let done: { readonly result: T } | undefined;
@@ -145,7 +141,7 @@ function once<T>(action: () => T): () => T {
 }
 
 /** Writes everything. @returns why that was not possible, in words for people. */
-function finishFilesystem(session: Session, fs: Filesystem): string | undefined {
+function closeMounted(session: Session, fs: Filesystem): string | undefined {
   if (!fs.isWritable) return undefined;
   const { isAborted, isShutDown } = fs.writer.transactions;
   try {

@@ -35,6 +35,8 @@ export interface ImagePlan {
   readonly offsetBytes: number;
   /** Show the image as it lies, without what its journal holds. */
   readonly noRecovery: boolean;
+  /** Finish for good what a crash has left, also where it is not written to otherwise. */
+  readonly finishes: boolean;
   /** The superblock to use, in units of 1 KiB from the start of the filesystem. */
   readonly superblockKiB: number | undefined;
   /** The device of an external journal. */

@@ -137,6 +137,8 @@ export class Superblock {
   readonly mmpUpdateIntervalSeconds: number;
   /** The orphan file, when the ORPHAN_FILE feature is on. */
   readonly orphanFileInode: number;
+  /** The head of the list of inodes without a name; 0 when there are none, or they are in a file. */
+  readonly lastOrphan: number;
   readonly #backupGroups: readonly number[];
   readonly #ownInodes: readonly number[];
 
@@ -273,6 +275,7 @@ export class Superblock {
     this.mmpBlock = join32(le32(view, 0, S.mmpBlockHi), le32(view, 0, S.mmpBlockLo));
     this.mmpUpdateIntervalSeconds = le16(view, 0, S.mmpUpdateInterval);
     this.orphanFileInode = le32(view, 0, S.orphanFileInum);
+    this.lastOrphan = le32(view, 0, S.lastOrphan);
     this.#ownInodes = [
       this.journalInode,
       this.orphanFileInode,

@@ -25,6 +25,7 @@ describe("parseCommandLine()", () => {
         image: {
           offsetBytes: 0,
           noRecovery: false,
+          finishes: false,
           superblockKiB: undefined,
           journalPath: undefined,
           cacheSizeBytes: 32 * 2 ** 20,

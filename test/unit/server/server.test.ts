@@ -25,6 +25,7 @@ const PLAN: MountPlan = {
   image: {
     offsetBytes: 0,
     noRecovery: false,
+    finishes: false,
     superblockKiB: undefined,
     journalPath: undefined,
     cacheSizeBytes: 1024,
