@@ -61,9 +61,9 @@ export function openImage(
   if (writing === undefined && image.finishes) finishImage(addon, plan);
   let deviceFd = openDevice(addon, path, image, writing !== undefined);
   if (writing !== undefined && isRefusal(-deviceFd)) {
-    say(`${path}: write-protected: mounting read-only`);
     writing = undefined;
     if (image.finishes) finishImage(addon, plan);
+    say(`${path}: write-protected: mounting read-only`);
     deviceFd = openDevice(addon, path, image, false);
   }
   if (deviceFd < 0) throw new MountFailure(`cannot be opened: ${errnoText(-deviceFd)}`);
