@@ -12,6 +12,7 @@ import type { Filesystem } from "../filesystem.ts";
 import { Incompat, RoCompat } from "../format/features.ts";
 import { CLASSIC_INODE_SIZE, type Inode, InodeFlags } from "../format/inode.ts";
 import type { Tx } from "../journal/transaction.ts";
+import { planConversion } from "../map/convert.ts";
 import { QUOTA_CREDITS } from "../quota/quotas.ts";
 import { expandExtraSize } from "./extra-size.ts";
 
@@ -92,14 +93,19 @@ const CREDITS = 8 + QUOTA_CREDITS;
 /**
  * Makes `flags` the flags of an inode, as far as programs may change them.
  *
+ * EXTENTS exchanges the map of the inode.
+ *
  * @throws FsError EOPNOTSUPP when one cannot be set or cleared on this inode, EPERM when the inode is
  *   immutable and stays so; ENOTDIR, ENOKEY or ENOTEMPTY when CASEFOLD changes on anything but an empty
  *   directory.
  */
 export function setFlags(fs: Filesystem, number: InodeNumber, flags: number): void {
-  fs.transact(CREDITS, (tx) => {
-    const inode = fs.inode(number);
+  const inode = fs.inode(number);
+  const hasOtherMap = ((inode.flags ^ flags) & InodeFlags.EXTENTS) !== 0;
+  const conversion = hasOtherMap ? planConversion(fs, inode) : undefined;
+  fs.transact(CREDITS + (conversion?.credits ?? 0), (tx) => {
     changeFlags(fs, tx, inode, flags, inode.projectId);
+    conversion?.convert(tx);
   });
 }
 
@@ -164,9 +170,6 @@ function changeFlags(
     refuse(inode, Errno.EPERM, "immutable");
   }
   const changed = (inode.flags ^ flags) & USER_MODIFIABLE;
-  if ((changed & InodeFlags.EXTENTS) !== 0) {
-    refuse(inode, Errno.EOPNOTSUPP, "conversion of the block map");
-  }
   if ((flags & InodeFlags.DAX) !== 0 && isUnfitForDax(inode, flags)) {
     refuse(inode, Errno.EOPNOTSUPP, "DAX with other uses of its data");
   }
