@@ -152,7 +152,7 @@ function plan(
       maxReadBytes: draft.maxReadBytes,
       flags: [...draft.flags],
     },
-    presentation: { minixdf: draft.minixdf },
+    presentation: { minixdf: draft.minixdf, asksAtOpen: draft.asksAtOpen },
     session: {
       ...draft.attributes,
       acl,

@@ -23,6 +23,7 @@ export interface Draft {
   journalPath: string | undefined;
   noRecovery: boolean;
   finishes: boolean;
+  asksAtOpen: boolean;
   direct: boolean;
   cacheSizeBytes: number;
   errors: WritingPlan["errors"];
@@ -73,6 +74,7 @@ export function emptyDraft(): Draft {
     journalPath: undefined,
     noRecovery: false,
     finishes: false,
+    asksAtOpen: false,
     direct: false,
     cacheSizeBytes: CACHE_SIZE_DEFAULT,
     errors: undefined,
@@ -174,6 +176,7 @@ function ignored(names: string, why: string): MountOption {
 /** The `kernel` option: stands before all others, so that they can take parts of it back. */
 function likeTheKernel(draft: Draft): void {
   draft.finishes = true;
+  draft.asksAtOpen = true;
   draft.allowOther = true;
   draft.defaultPermissions = true;
   draft.attributes.acl = true;
@@ -247,7 +250,7 @@ export const MOUNT_OPTIONS: readonly MountOption[] = [
   flag("access", "fakeroot", "refuse nobody anything, whatever modes and owners say; implies nosuid and nodev",
     likeFakeroot),
   flag("access", "kernel", "as the kernel would mount it: allow_other, default_permissions, suid, dev, acl; and what a crash left"
-    + " is finished for good, with ro as well",
+    + " is finished for good, with ro as well, and every open(2) asks the server",
     likeTheKernel),
   flag("access", "acl", "POSIX ACLs are enforced (the default with default_permissions)", (draft) => { draft.attributes.acl = true; }),
   flag("access", "noacl", "POSIX ACLs are not enforced", (draft) => { draft.attributes.acl = false; }),

@@ -49,7 +49,7 @@ export { type RenameOptions, rename } from "./ops/rename.ts";
 export { ShutdownMode, shutdown } from "./ops/shutdown.ts";
 export { type FilesystemStatistics, statFilesystem } from "./ops/statfs.ts";
 export { checkpointJournal, syncFile, syncFilesystem } from "./ops/sync.ts";
-export { noteAccess, noteWrite, storeTimes } from "./ops/times.ts";
+export { isAccessDue, noteAccess, noteWrite, storeTimes } from "./ops/times.ts";
 export {
   getXattr,
   listXattrs,

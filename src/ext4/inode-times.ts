@@ -52,6 +52,11 @@ export class InodeTimes {
     this.#note(inode, now);
   }
 
+  /** Whether `noteAccess` would change anything now. */
+  isAccessDue(inode: Inode): boolean {
+    return this.#isDue(inode, this.#parts.now());
+  }
+
   /** Data of `inode` was written at `time`. */
   noteWrite(inode: Inode, time: Timestamp): void {
     if (isSame(inode.modifiedAt, time) && isSame(inode.changedAt, time)) return;

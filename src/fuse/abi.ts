@@ -254,6 +254,13 @@ export const ForgetOne = layout("fuse_forget_one", 16, {
   nlookup: [8, "le64"],
 });
 
+/** `flags` are those of open(2), but for those that are about creating. */
+// biome-ignore format: a table
+export const OpenIn = layout("fuse_open_in", 8, {
+  flags:     [0, "le32"],
+  openFlags: [4, "le32"],
+});
+
 // biome-ignore format: a table
 export const OpenOut = layout("fuse_open_out", 16, {
   fh:        [0, "le64"],

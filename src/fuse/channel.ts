@@ -74,6 +74,9 @@ export interface Channel {
    */
   map(nodeId: number, sizeBytes: number, count: number, access: WriteAccess): void;
 
+  /** Drops what the shim knows of the bytes of node `nodeId` from `offset` up to `end`. */
+  invalidate(nodeId: number, offset: number, end: number): void;
+
   /** Puts the data of the WRITE in hand behind its struct in `request`. */
   loadData(): void;
 

@@ -51,6 +51,7 @@ export interface ServedChanges {
   setAttributes(inode: InodeNumber, changes: AttributeChanges): Inode;
   noteWrite(inode: InodeNumber, time: Timestamp): void;
   noteAccess(inode: InodeNumber): void;
+  isAccessDue(inode: InodeNumber): boolean;
 
   iomapForWrite(inode: Inode, offset: number, length: number, answer: Iomap): Iomap;
   writeFile(inode: Inode, offset: number, bytes: Uint8Array): number;
@@ -119,6 +120,7 @@ export function serveChanges(fs: Filesystem): ServedChanges {
     setAttributes: (inode, changes) => ext4.setAttributes(fs, inode, changes),
     noteWrite: (inode, time) => ext4.noteWrite(fs, inode, time),
     noteAccess: (inode) => ext4.noteAccess(fs, inode),
+    isAccessDue: (inode) => ext4.isAccessDue(fs, inode),
     iomapForWrite: (inode, offset, length, answer) =>
       ext4.iomapForWrite(fs, inode, offset, length, answer),
     writeFile: (inode, offset, bytes) => ext4.writeFile(fs, inode, offset, bytes),

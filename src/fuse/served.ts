@@ -15,8 +15,8 @@ export interface ServedFilesystem {
   readonly blockSize: number;
   readonly volumeName: Uint8Array;
   readonly uuid: Uint8Array;
-  /** True when opening a file may have to be refused: the image has encrypted files. */
-  readonly mayRefuseOpen: boolean;
+  /** The kernel is to ask before it opens a file: the image has encrypted files, or it was wanted. */
+  readonly asksAtOpen: boolean;
   /** Whether a request may name this inode, in use or not. */
   hasInode(number: InodeNumber): boolean;
   inode(number: InodeNumber): Inode;
@@ -40,17 +40,25 @@ export interface ServedFilesystem {
 export interface PresentationOptions {
   /** Count the filesystem's own blocks as part of its size, as Minix did. */
   readonly minixdf: boolean;
+  /**
+   * Have the kernel ask at every open(2): what may not be written to is refused there, and reading a file
+   * that is cached counts as access.
+   */
+  readonly asksAtOpen: boolean;
 }
 
 /** Serves the opened image `fs`. */
-export function serveExt4(fs: Filesystem, { minixdf }: PresentationOptions): ServedFilesystem {
+export function serveExt4(
+  fs: Filesystem,
+  { minixdf, asksAtOpen }: PresentationOptions,
+): ServedFilesystem {
   return {
     blockSize: fs.superblock.blockSize,
     get volumeName() {
       return fs.superblock.volumeName;
     },
     uuid: fs.superblock.uuid,
-    mayRefuseOpen: fs.superblock.hasIncompat(ext4.Incompat.ENCRYPT),
+    asksAtOpen: asksAtOpen || fs.superblock.hasIncompat(ext4.Incompat.ENCRYPT),
     hasInode: (number) => fs.hasInode(number),
     inode: (number) => fs.inode(number),
     lookup: (parent, name) => ext4.lookup(fs, parent, name),

@@ -77,6 +77,7 @@ function reportOnDemand(channel: NativeChannel): Channel {
       return channel.next(replyLength, timeoutMs);
     },
     map: (nodeId, sizeBytes, count, access) => channel.map(nodeId, sizeBytes, count, access),
+    invalidate: (nodeId, offset, end) => channel.invalidate(nodeId, offset, end),
     loadData: () => channel.loadData(),
     storeMapped: () => channel.storeMapped(),
     forgetAttributes: (nodeId) => channel.forgetAttributes(nodeId),

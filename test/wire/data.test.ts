@@ -18,6 +18,7 @@ import {
   text,
   u32,
   u64,
+  writable,
   zeros,
 } from "./support.ts";
 
@@ -185,7 +186,7 @@ test("OPEN is refused as unknown where the kernel can open without it", () => {
 test("OPEN is asked for where the image has encrypted files", () => {
   const init = initRequest(InitFlag.NO_OPEN_SUPPORT);
   const fs = filesystem({
-    mayRefuseOpen: true,
+    asksAtOpen: true,
     inode: (number) => inode({ number, flags: ENCRYPTED }),
   });
   expect(exchange([init, request(14, 12, ...openIn)], fs).answers[1]).toEqual(reply(-126)); // ENOKEY
@@ -204,6 +205,38 @@ test("OPEN for another kernel allows it to keep the pages, but not of an encrypt
   );
   const encrypted = filesystem({ inode: (number) => inode({ number, flags: ENCRYPTED }) });
   expect(exchange([initRequest(0), open], encrypted).answers[1]).toEqual(reply(-126));
+});
+
+const [O_RDONLY, O_WRONLY, O_RDWR, O_APPEND] = [0, 1, 2, 0o2000];
+const [IMMUTABLE, APPEND] = [0x10, 0x20];
+
+/** Opens a file that has these inode flags, where the kernel is to ask. */
+function opened(openFlags: number, inodeFlags: number, isAccessDue = false) {
+  const fs = writable(
+    { isAccessDue: () => isAccessDue },
+    { asksAtOpen: true, inode: (number) => inode({ number, flags: inodeFlags }) },
+  );
+  const open = request(14, 12, u32(openFlags), u32(0));
+  const { answers, channel } = exchange([initRequest(InitFlag.NO_OPEN_SUPPORT), open], fs);
+  expect(channel.unmapped).toEqual(isAccessDue && openFlags !== O_WRONLY ? [12] : []);
+  return answers[1];
+}
+const openOut = (flags: number) => reply(0, u64(0), u32(flags), u32(0));
+
+test("OPEN refuses to write to what must not be changed", () => {
+  for (const mode of [O_WRONLY, O_RDWR]) {
+    expect(opened(mode, IMMUTABLE)).toEqual(reply(-1)); // EPERM
+    expect(opened(mode | O_APPEND, IMMUTABLE)).toEqual(reply(-1));
+    expect(opened(mode, APPEND)).toEqual(reply(-1));
+    expect(opened(mode | O_APPEND, APPEND)).toEqual(openOut(0b10));
+  }
+  expect(opened(O_RDONLY, IMMUTABLE | APPEND)).toEqual(openOut(0b10));
+});
+
+test("OPEN drops the pages when reading them would have to be noted", () => {
+  expect(opened(O_RDONLY, 0, true)).toEqual(openOut(0));
+  expect(opened(O_RDWR, 0, true)).toEqual(openOut(0));
+  expect(opened(O_WRONLY, 0, true)).toEqual(openOut(0b10));
 });
 
 test("RELEASE succeeds; FLUSH and FSYNC are unknown", () => {

@@ -12,7 +12,7 @@ const layouts = [...allLayouts()].filter(isOfTheWire);
 const SIZES: Record<string, number> = {
   fuse_in_header: 40, fuse_out_header: 16, fuse_attr: 88, fuse_entry_out: 128, fuse_attr_out: 104,
   fuse_getattr_in: 16, fuse_sx_time: 16, fuse_statx: 256, fuse_statx_in: 24, fuse_statx_out: 288,
-  fuse_forget_in: 8, fuse_batch_forget_in: 8, fuse_open_out: 16, fuse_read_in: 40,
+  fuse_forget_in: 8, fuse_batch_forget_in: 8, fuse_open_in: 8, fuse_open_out: 16, fuse_read_in: 40,
   fuse_dirent: 24, fuse_direntplus: 152, fuse_getxattr_in: 8, fuse_getxattr_out: 8,
   fuse_kstatfs: 80, fuse_lseek_in: 24, fuse_lseek_out: 8, fuse_bmap_in: 16, fuse_bmap_out: 8,
   fuse_ioctl_in: 32, fuse_ioctl_out: 16, fuse_init_in: 64, fuse_init_out: 64, fsxattr: 28,

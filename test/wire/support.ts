@@ -101,6 +101,7 @@ export class FakeChannel implements Channel {
   /** Nodes whose attributes the kernel was told to ask for again. */
   readonly forgotten: number[] = [];
   readonly forgottenContents: number[] = [];
+  readonly unmapped: number[] = [];
   dataLoads = 0;
   storeResult = 0;
   readonly #written: (readonly number[])[] = [];
@@ -153,6 +154,10 @@ export class FakeChannel implements Channel {
 
   forgetAttributes(node: number): void {
     this.forgotten.push(node);
+  }
+
+  invalidate(node: number): void {
+    this.unmapped.push(node);
   }
 
   forgetContents(node: number): void {
@@ -214,7 +219,7 @@ export function filesystem(answers: Partial<ServedFilesystem> = {}): ServedFiles
     blockSize: 4096,
     volumeName: Uint8Array.from(text("label")),
     uuid: Uint8Array.from({ length: 16 }, (_, index) => 0xa0 + index),
-    mayRefuseOpen: false,
+    asksAtOpen: false,
     hasInode: () => true,
     inode: notExpected,
     lookup: notExpected,

@@ -8,6 +8,11 @@ export function noteAccess(fs: Filesystem, number: InodeNumber): void {
   if (fs.isWritable) fs.writer.times.noteAccess(fs.inode(number));
 }
 
+/** Whether that would change its access time. */
+export function isAccessDue(fs: Filesystem, number: InodeNumber): boolean {
+  return fs.isWritable && fs.writer.times.isAccessDue(fs.inode(number));
+}
+
 /** Says that data of `number` was written at `time`, without an operation of ours. */
 export function noteWrite(fs: Filesystem, number: InodeNumber, time: Timestamp): void {
   fs.writer.times.noteWrite(fs.inode(number), time);

@@ -84,6 +84,18 @@ export function keepInStep({ fs, channel }: Context, node: number, inode: Inode)
   channel.map(node, inode.sizeBytes, 0, writeAccessOf(fs, inode));
 }
 
+/**
+ * Files that are open are not spared: the kernel does not know these flags of a FUSE file.
+ *
+ * @param appends what is asked for only adds to the file.
+ * @throws FsError EPERM when the contents of `inode` are not to be changed in this way.
+ */
+export function refuseFixed(inode: Inode, appends: boolean): void {
+  const fixed = InodeFlags.IMMUTABLE | InodeFlags.VERITY | (appends ? 0 : InodeFlags.APPEND);
+  if ((inode.flags & fixed) === 0) return;
+  throw new FsError(Errno.EPERM, `inode ${inode.number} must not be changed there`);
+}
+
 /** Lets the contents of the node in hand count as read. It is no reason for a read to fail. */
 export function noteAccess({ fs }: Context, request: Request): void {
   try {

@@ -17,6 +17,7 @@ import {
   LseekOut,
   Opcode,
   OpenFlag,
+  OpenIn,
   OpenOut,
   ReadIn,
   Whence,
@@ -24,7 +25,7 @@ import {
 import { isDirectory, isRegular } from "../attributes.ts";
 import { SERVE_BY_SHIM } from "../channel.ts";
 import { hasFeature } from "../negotiation.ts";
-import { noteAccess } from "./changing.ts";
+import { noteAccess, refuseFixed } from "./changing.ts";
 import { MappingBatch } from "./mappings.ts";
 import type { Context, Operation } from "./operation.ts";
 
@@ -38,22 +39,39 @@ export function refuseEncrypted(inode: Inode): void {
   }
 }
 
+/** Flags of open(2). @see include/uapi/asm-generic/fcntl.h */
+const O_ACCMODE = 0o3;
+const O_RDONLY = 0o0;
+const O_WRONLY = 0o1;
+const O_APPEND = 0o2000;
+
+/** @throws FsError ENOKEY or EPERM when the contents of `inode` are not to be had with `flags`. */
+function refuseOpen(inode: Inode, flags: number): void {
+  refuseEncrypted(inode);
+  if ((flags & O_ACCMODE) !== O_RDONLY) refuseFixed(inode, (flags & O_APPEND) !== 0);
+}
+
 /**
  * Sent by open(2), until it is once refused as unknown: the kernel then opens files without asking,
- * and keeps their pages. An image with encrypted files keeps being asked, so that they are refused
- * where the kernel's ext4 refuses them. Changes no lookup counts.
+ * and keeps their pages. Where it keeps asking, what must not be opened is refused where the kernel's
+ * ext4 refuses it; and when a read would have to change the access time, pages are dropped, and what the
+ * shim knows of the file, so that its next READ comes here. Changes no lookup counts.
  */
 export const Open: Operation = {
   opcode: Opcode.OPEN,
   name: "OPEN",
-  serve({ fs, connection }, request, reply) {
+  serve({ fs, channel, connection }, request, reply) {
     const optional = connection !== undefined && hasFeature(connection, InitFlag.NO_OPEN_SUPPORT);
-    if (optional && !fs.mayRefuseOpen) {
+    if (optional && !fs.asksAtOpen) {
       return reply.error(Errno.ENOSYS);
     }
-    refuseEncrypted(fs.inode(request.inode));
+    const flags = request.u32(request.takeStruct(OpenIn), OpenIn.flags);
+    refuseOpen(fs.inode(request.inode), flags);
+    const reads = (flags & O_ACCMODE) !== O_WRONLY;
+    const isDue = reads && (fs.changes?.isAccessDue(request.inode) ?? false);
+    if (isDue) channel.invalidate(request.node, 0, Number.MAX_SAFE_INTEGER);
     const at = reply.append(OpenOut);
-    setLe32(reply.view, at, OpenOut.openFlags, OpenFlag.KEEP_CACHE);
+    setLe32(reply.view, at, OpenOut.openFlags, isDue ? 0 : OpenFlag.KEEP_CACHE);
     return reply.finish();
   },
 };

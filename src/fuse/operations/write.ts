@@ -22,7 +22,7 @@ import { nodeOf } from "../nodes.ts";
 import type { Reply } from "../reply.ts";
 import type { Request } from "../request.ts";
 import type { ServedChanges } from "../served-changes.ts";
-import { changesOf, hasPrivileges, isStranger, keepInStep } from "./changing.ts";
+import { changesOf, hasPrivileges, isStranger, keepInStep, refuseFixed } from "./changing.ts";
 import { refuseEncrypted } from "./data.ts";
 import { MappingBatch } from "./mappings.ts";
 import type { Context, Operation } from "./operation.ts";
@@ -30,18 +30,6 @@ import type { Context, Operation } from "./operation.ts";
 /** COPY_FILE_RANGE answers in 32 bits, and the kernel takes the result for an int. */
 const COPY_BYTES_MAX = 0x7fff_f000;
 const ROOT_USER = 0;
-
-/**
- * Files that are open are not spared: the kernel does not know these flags of a FUSE file.
- *
- * @param appends what is asked for only adds to the file.
- * @throws FsError EPERM when the contents of `inode` are not to be changed in this way.
- */
-function refuseFixed(inode: Inode, appends: boolean): void {
-  const fixed = InodeFlags.IMMUTABLE | InodeFlags.VERITY | (appends ? 0 : InodeFlags.APPEND);
-  if ((inode.flags & fixed) === 0) return;
-  throw new FsError(Errno.EPERM, `inode ${inode.number} must not be changed there`);
-}
 
 /** Takes set-id bits and capabilities away from `inode`, if it has any. */
 function takePrivileges(

@@ -52,7 +52,7 @@ describe("parseCommandLine()", () => {
           maxReadBytes: 0,
           flags: ["nosuid", "nodev"],
         },
-        presentation: { minixdf: false },
+        presentation: { minixdf: false, asksAtOpen: false },
         session: { acl: true, idMapped: true, synchronous: "none" },
       },
     });

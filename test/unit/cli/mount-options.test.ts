@@ -55,7 +55,7 @@ const EFFECTS: Readonly<Record<string, readonly [text: string, effect: Partial<D
   default_permissions: ["default_permissions", { defaultPermissions: true }],
   no_default_opts: ["no_default_opts", { defaults: false }],
   fakeroot: ["suid,dev,fakeroot", { defaultPermissions: false }],
-  kernel: ["kernel", { finishes: true, allowOther: true, defaultPermissions: true, attributes: { acl: true }, flags: flags() }],
+  kernel: ["kernel", { finishes: true, asksAtOpen: true, allowOther: true, defaultPermissions: true, attributes: { acl: true }, flags: flags() }],
   acl: ["acl", { attributes: { acl: true } }],
   noacl: ["noacl", { attributes: { acl: false } }],
   grpid: ["grpid", { bsdGroups: true }],

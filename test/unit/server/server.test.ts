@@ -42,7 +42,7 @@ const PLAN: MountPlan = {
     maxReadBytes: 0,
     flags: [],
   },
-  presentation: { minixdf: false },
+  presentation: { minixdf: false, asksAtOpen: false },
   session: { synchronous: "none" },
   notices: [],
 };

@@ -1,13 +1,34 @@
 /**
- * What a crash has left, and a mount that is read-only: with `-o ro` alone the image stays as it is;
- * with `-o kernel,ro` it is finished for good, as the kernel's ext4 does it, if it can be written.
+ * Where `-o kernel` makes a mount do as the kernel's ext4 does, and others do otherwise.
+ *
+ * What a crash has left: with `-o ro` alone the image stays as it is; with `-o kernel,ro` it is
+ * finished for good, if it can be written. Open files: with `-o kernel` the server is asked at each
+ * open(2).
  */
-import { closeSync, mkdirSync, openSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  closeSync,
+  constants,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { e2fsck, mke2fs, sha256 } from "../support/e2fsprogs.ts";
 import { ForegroundServer } from "../support/foreground-server.ts";
-import { COMMAND, copyImage, isMounted, loopDevice, ourMount } from "../support/mounts.ts";
+import {
+  COMMAND,
+  copyImage,
+  isMounted,
+  kernelMount,
+  loopDevice,
+  type Mounted,
+  ourMount,
+} from "../support/mounts.ts";
 import {
   output,
   run,
@@ -18,7 +39,7 @@ import {
 } from "../support/run.ts";
 import { Scope } from "../support/scope.ts";
 
-const skip = skipBecause("finish", whyNoE2fsprogs(), whyNoFuse());
+const skip = skipBecause("kernel-option", whyNoE2fsprogs(), whyNoFuse());
 
 const headOf = (image: string): string => output("dumpe2fs", ["-h", image]);
 const needsRecovery = (image: string): boolean => headOf(image).includes("needs_recovery");
@@ -87,4 +108,56 @@ describe.skipIf(skip)("a read-only mount of what a crash has left", () => {
       run("umount", [mountpoint]);
     },
   );
+});
+
+describe.skipIf(skipBecause("kernel-option", whyNoKernelMount(), whyNoFuse()))("-o kernel", () => {
+  /** What happens to files on a new filesystem that `mountOf` mounts, the same by every server. */
+  function eventsOn(mountOf: (scope: Scope, image: string) => Mounted): unknown[] {
+    const scope = new Scope();
+    try {
+      const image = join(scope.temporaryFolder(), "image");
+      mke2fs(image, "32M", ["-t", "ext4"]);
+      const { path } = mountOf(scope, image);
+      const events: unknown[] = [];
+      const errnoOf = (name: string, flags: number): unknown => {
+        try {
+          closeSync(openSync(join(path, name), flags));
+          return 0;
+        } catch (error) {
+          return (error as NodeJS.ErrnoException).code;
+        }
+      };
+      const { O_APPEND, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY } = constants;
+      for (const flag of ["i", "a"]) {
+        writeFileSync(join(path, flag), "contents");
+        run("chattr", [`+${flag}`, join(path, flag)]);
+        const modes = [O_RDONLY, O_RDWR, O_WRONLY, O_WRONLY | O_APPEND, O_WRONLY | O_TRUNC];
+        for (const mode of modes) events.push([flag, mode, errnoOf(flag, mode)]);
+        run("chattr", [`-${flag}`, join(path, flag)]);
+      }
+
+      const file = join(path, "read");
+      writeFileSync(file, "contents");
+      const times = (): bigint => statSync(file, { bigint: true }).atimeNs;
+      for (const what of ["read", "read", "write", "read", "read"]) {
+        const before = times();
+        // Timestamps come from a clock that ticks.
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 30);
+        if (what === "read") readFileSync(file);
+        else appendFileSync(file, "more");
+        events.push([what, times() > before]);
+      }
+      return events;
+    } finally {
+      scope.close();
+    }
+  }
+
+  test("asks at open(2) what the kernel knows of its own files", () => {
+    const events = eventsOn((scope, image) => kernelMount(scope, image, { write: true }));
+    const options = { write: true, options: ["kernel"] };
+    expect(eventsOn((scope, image) => ourMount(scope, image, options))).toEqual(events);
+    expect(events).toContainEqual(["i", constants.O_RDWR, "EPERM"]);
+    expect(events).toContainEqual(["read", true]);
+  });
 });
