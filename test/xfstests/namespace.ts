@@ -28,7 +28,7 @@ const FIRST_USER_ID = 5000;
 
 /** By which names mount(8) and umount(8) look for a helper: by the type asked for, and by what is mounted. */
 const MOUNTED_TYPES = ["fuse.ext4", "fuse.fuse2fs", "fuseblk.ext4", "fuseblk.fuse2fs", "fuseblk"];
-const MOUNT_TYPES = ["ext4", ...MOUNTED_TYPES];
+const MOUNT_TYPES = ["ext2", "ext3", "ext4", ...MOUNTED_TYPES];
 
 /** Makes the namespace of this process that of a run. @returns where the servers leave messages. */
 export function furnish(settings: Settings): string {
