@@ -11,6 +11,7 @@
         "native/crc32c.cc",
         "native/device.cc",
         "native/device_write.cc",
+        "native/invalidator.cc",
         "native/mapping_cache.cc",
         "native/mount.cc",
         "native/mover.cc",

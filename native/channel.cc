@@ -36,6 +36,9 @@ constexpr double OFFSET_MAX = 0x1p53;
 /** A flag of a mapping; IOMAP_F_NEW of include/linux/iomap.h. */
 constexpr double MAPPING_NEW = 1;
 
+/** How long to wait for a request that is refused. */
+constexpr int REFUSE_MS = 1;
+
 /** Ends a blocking read of the thread it is sent to. */
 int wakeSignal() {
   return SIGRTMIN + 2;
@@ -69,9 +72,32 @@ bool isOffset(double value) {
 
 Channel::Channel(const ChannelOptions& options)
     : options_(options),
+      invalidator_(options.fuseFd, [this] { return waiting_ && mover_.isIdle(); }),
       mover_({options.fuseFd, options.deviceFd, options.deviceDirect, options.bodyBytesMax,
-              options.ioThreads}),
+              options.ioThreads},
+             invalidator_),
       thread_(pthread_self()) {}
+
+Channel::~Channel() {
+  mover_.stop();
+  invalidator_.stop();
+  while (!invalidator_.hasEnded()) refuse();
+}
+
+/** Refuses the next request, if one comes soon. */
+void Channel::refuse() {
+  pollfd fuse{options_.fuseFd, POLLIN, 0};
+  poll(&fuse, 1, REFUSE_MS);
+  setBlocking(false);
+  const ssize_t length = read(options_.fuseFd, body_->data(), options_.bodyBytesMax + HEAD_BYTES);
+  if (length < static_cast<ssize_t>(sizeof held_)) {
+    usleep(REFUSE_MS * 1000);
+    return;
+  }
+  held_ = *reinterpret_cast<const fuse_in_header*>(body_->data());
+  if (held_.opcode == FUSE_FORGET || held_.opcode == FUSE_BATCH_FORGET) return;
+  sendReply(options_.fuseFd, held_.unique, -ENOTCONN, nullptr, 0);
+}
 
 int Channel::start() {
   int ends[2];
@@ -160,7 +186,13 @@ ssize_t Channel::readRequest() {
   return length < 0 ? -error : length;
 }
 
-/** Counts the request in hand. @returns true when TypeScript need not see it. */
+/**
+ * Counts the request in hand. Only one that goes past the page cache names an owner of locks
+ * (fuse_send_read and fuse_send_write of the kernel's fs/fuse/file.c). O_DIRECT among its flags would
+ * not tell: pages are read and written through such files, too.
+ *
+ * @returns true when TypeScript need not see it.
+ */
 bool Channel::serve(size_t length) {
   held_ = *reinterpret_cast<const fuse_in_header*>(request.data);
   const uint8_t* body = request.data + sizeof held_;
@@ -169,10 +201,14 @@ bool Channel::serve(size_t length) {
   requestCounts.data[index]++;
   if (held_.opcode == FUSE_READ && length >= sizeof held_ + sizeof heldRead_) {
     heldRead_ = *reinterpret_cast<const fuse_read_in*>(body);
+    if ((heldRead_.read_flags & FUSE_READ_LOCKOWNER) == 0) invalidator_.noteCached(held_.nodeid);
     if (!options_.traceTransfers && serveRead()) return true;
   }
   if (held_.opcode == FUSE_WRITE && length >= HEAD_BYTES) {
     heldWrite_ = *reinterpret_cast<const fuse_write_in*>(body);
+    const bool isDirect = (heldWrite_.write_flags & FUSE_WRITE_LOCKOWNER) != 0;
+    uncached_ = {held_.nodeid, heldWrite_.offset, isDirect ? heldWrite_.size : 0};
+    if (!isDirect) invalidator_.noteCached(held_.nodeid);
     if (!options_.traceTransfers && serveWrite()) return true;
   } else {
     memcpy(request.data + HEAD_BYTES, body_->data(), bodyBytes_);
@@ -223,6 +259,7 @@ bool Channel::serveWrite() {
   job_.unique = held_.unique;
   job_.node = held_.nodeid;
   job_.bytes = size;
+  job_.uncached = uncached_;
   noteWritten();
   mover_.write(job_, body_);
   return true;
@@ -239,6 +276,7 @@ bool Channel::prepareWrite() {
   job_.unique = held_.unique;
   job_.node = held_.nodeid;
   job_.bytes = bytes;
+  job_.uncached = uncached_;
   if (!fresh_.empty()) addFreshZeros(offset, offset + bytes);
   return true;
 }
@@ -263,6 +301,10 @@ void Channel::forgetNode(double node, bool withPages) {
   sendReply(options_.fuseFd, 0, FUSE_NOTIFY_INVAL_INODE, &what, sizeof what);
 }
 
+void Channel::noteForgotten(double node) {
+  if (isOffset(node)) invalidator_.noteForgotten(static_cast<uint64_t>(node));
+}
+
 /**
  * Carries out the WRITE in hand as far as TypeScript has mapped it, all of it when nothing prevents.
  *
@@ -276,8 +318,7 @@ bool Channel::finishWrite() {
   }
   while (stored_ < heldWrite_.size && storeMapped() == 0) continue;
   if (stored_ == 0) return false;
-  const fuse_write_out result{stored_, 0};
-  sendReply(options_.fuseFd, held_.unique, 0, &result, sizeof result);
+  invalidator_.answer({held_.unique, 0, stored_}, uncached_);
   return true;
 }
 
@@ -340,6 +381,17 @@ void Channel::forget(size_t length) {
   for (size_t i = 0; i < std::min(count, room); i++) cache_.drop(nodes[i].nodeid);
 }
 
+/** Answers the WRITE in hand with what TypeScript says. @returns false when that is no such answer. */
+bool Channel::answerWritten(size_t length) {
+  if (length < sizeof(fuse_out_header)) return false;
+  const auto* header = reinterpret_cast<const fuse_out_header*>(reply.data);
+  const auto* result = reinterpret_cast<const fuse_write_out*>(header + 1);
+  const int32_t error = header->error;
+  if (length != sizeof *header + (error == 0 ? sizeof *result : 0)) return false;
+  invalidator_.answer({held_.unique, error, error == 0 ? result->size : 0}, uncached_);
+  return true;
+}
+
 /** Deals with the request in hand as `next` was told. It never stays without an answer. */
 void Channel::answer(int32_t replyLength) {
   const bool byShim = replyLength == SERVE_BY_SHIM;
@@ -348,13 +400,15 @@ void Channel::answer(int32_t replyLength) {
     if (held_.opcode == FUSE_READ && serveRead()) return;
     if (held_.opcode == FUSE_WRITE && finishWrite()) return;
   } else if (replyLength > 0 && static_cast<size_t>(replyLength) <= reply.count) {
+    if (held_.opcode == FUSE_WRITE && answerWritten(static_cast<size_t>(replyLength))) return;
     for (;;) {
       const ssize_t sent = write(options_.fuseFd, reply.data, static_cast<size_t>(replyLength));
       if (sent >= 0 || errno == ENOENT) return;
       if (errno != EINTR) break;
     }
   }
-  sendReply(options_.fuseFd, held_.unique, -EIO, nullptr, 0);
+  if (held_.opcode == FUSE_WRITE) invalidator_.answer({held_.unique, -EIO, 0}, uncached_);
+  else sendReply(options_.fuseFd, held_.unique, -EIO, nullptr, 0);
 }
 
 void Channel::map(double node, double sizeBytes, double count, uint32_t access) {

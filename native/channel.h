@@ -18,6 +18,7 @@
 
 #include "buffers.h"
 #include "descriptor.h"
+#include "invalidator.h"
 #include "mapping_cache.h"
 #include "mover.h"
 #include "spin.h"
@@ -66,6 +67,8 @@ struct Shared {
 class Channel {
  public:
   explicit Channel(const ChannelOptions& options);
+  /** Finishes transfers, and refuses requests for as long as any thread depends on their answers. */
+  ~Channel();
 
   /** @returns zero or a negative errno. */
   int start();
@@ -77,6 +80,7 @@ class Channel {
   void drain() { mover_.awaitWrites(); }
   int storeMapped();
   void forgetNode(double node, bool withPages);
+  void noteForgotten(double node);
   uint32_t takeWritten();
   /** From any thread. */
   void interrupt();
@@ -104,9 +108,12 @@ class Channel {
   void noteWritten();
   void forget(size_t length);
   void answer(int32_t replyLength);
+  bool answerWritten(size_t length);
+  void refuse();
   std::optional<Mapping> takeMapping(const double* from);
 
   const ChannelOptions options_;
+  Invalidator invalidator_;
   Mover mover_;
   MappingCache cache_;
   Transfer job_{};
@@ -123,6 +130,8 @@ class Channel {
   /** Where what follows the first bytes of a request arrives: the data of a WRITE. */
   std::unique_ptr<AlignedBuffer> body_;
   size_t bodyBytes_ = 0;
+  /** What the WRITE in hand changes behind the back of the kernel's page cache. */
+  FileRange uncached_{};
   /** Bytes of the WRITE in hand that are on the device already. */
   uint32_t stored_ = 0;
 

@@ -137,6 +137,16 @@ napi_value forgetContents(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+napi_value noteForgotten(napi_env env, napi_callback_info info) {
+  napi_value argument;
+  double node = -1;
+  Channel* channel = receiver(env, info, 1, &argument);
+  if (channel == nullptr) return nullptr;
+  napi_get_value_double(env, argument, &node);
+  channel->noteForgotten(node);
+  return nullptr;
+}
+
 napi_value takeWritten(napi_env env, napi_callback_info info) {
   Channel* channel = receiver(env, info, 0, nullptr);
   napi_value result;
@@ -262,6 +272,7 @@ void registerChannel(napi_env env, napi_value exports) {
       {"forgetAttributes", nullptr, forgetAttributes, nullptr, nullptr, nullptr, napi_default,
        nullptr},
       {"forgetContents", nullptr, forgetContents, nullptr, nullptr, nullptr, napi_default, nullptr},
+      {"noteForgotten", nullptr, noteForgotten, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"takeWritten", nullptr, takeWritten, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"closedBy", nullptr, closedBy, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"close", nullptr, closeChannel, nullptr, nullptr, nullptr, napi_default, nullptr},

@@ -17,13 +17,13 @@
 #include <errno.h>
 #include <linux/fuse.h>
 #include <linux/magic.h>
-#include <signal.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
 
 #include <algorithm>
 
 #include "device.h"
+#include "quiet_thread.h"
 
 namespace {
 
@@ -56,36 +56,39 @@ int sendReply(int fuseFd, uint64_t unique, int error, const void* data, size_t b
   return 0;
 }
 
-Mover::Mover(const MoverOptions& options)
+int sendWriteReply(int fuseFd, const WriteReply& reply) {
+  const fuse_write_out result{reply.bytes, 0};
+  return sendReply(fuseFd, reply.unique, reply.error, &result,
+                   reply.error == 0 ? sizeof result : 0);
+}
+
+Mover::Mover(const MoverOptions& options, Invalidator& invalidator)
     : options_(options),
       ends_{options.fuseFd, options.deviceFd, options.deviceDirect,
             deviceAlignment(options.deviceFd), liesInMemory(options.deviceFd)},
       reader_(ends_),
       writer_(ends_),
+      invalidator_(invalidator),
       buffer_(options.bodyBytesMax + SLACK_BYTES) {}
 
-Mover::~Mover() {
+void Mover::stop() {
   {
     const std::lock_guard<std::mutex> guard(lock_);
     stopping_ = true;
   }
   queued_.notify_all();
   for (const pthread_t thread : threads_) pthread_join(thread, nullptr);
+  threads_.clear();
 }
 
 int Mover::start() {
   if (buffer_.data() == nullptr) return -ENOMEM;
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
   int error = 0;
   while (error == 0 && threads_.size() < options_.threads) {
     pthread_t thread;
-    error = pthread_create(&thread, nullptr, threadMain, this);
+    error = startQuietThread(&thread, threadMain, this);
     if (error == 0) threads_.push_back(thread);
   }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return threads_.empty() ? -error : 0;
 }
 
@@ -98,7 +101,7 @@ void Mover::write(Transfer& job, std::unique_ptr<AlignedBuffer>& data) {
   std::unique_ptr<AlignedBuffer> next;
   if (writer_.isWorthAThread(job)) next = takeBuffer();
   if (next == nullptr) {
-    writer_.write(job, data->data());
+    carryOut(job, data->data());
     return;
   }
   job.data = std::move(data);
@@ -137,6 +140,11 @@ void Mover::awaitWrites() {
   });
 }
 
+bool Mover::isIdle() {
+  const std::lock_guard<std::mutex> guard(lock_);
+  return underWay_.empty();
+}
+
 void Mover::hand(Transfer& job) {
   {
     const std::lock_guard<std::mutex> guard(lock_);
@@ -162,7 +170,7 @@ void Mover::work() {
     queue_.pop_front();
     guard.unlock();
     if (job.kind == TransferKind::Write) {
-      writer_.write(job, job.data->data());
+      carryOut(job, job.data->data());
     } else if (!reader_.splice(job, pipe)) {
       reader_.copy(job, buffer, Wait::Yes);
     }
@@ -171,7 +179,12 @@ void Mover::work() {
   }
 }
 
-/** Called with the lock held, when the kernel has its reply. */
+void Mover::carryOut(const Transfer& job, const uint8_t* data) {
+  const int error = writer_.store(job, data);
+  invalidator_.answer({job.unique, error, job.bytes}, job.uncached);
+}
+
+/** Called with the lock held, when the kernel has its reply, or pages to drop before a WRITE's. */
 void Mover::finish(Transfer& job) {
   const auto found = std::find_if(
       underWay_.begin(), underWay_.end(),

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <vector>
 
+#include "invalidator.h"
 #include "reader.h"
 #include "transfer.h"
 #include "writer.h"
@@ -27,17 +28,20 @@ struct MoverOptions {
   uint32_t threads;
 };
 
-/** All calls come from the thread of the request loop. */
+/** All calls come from the thread of the request loop, unless they say otherwise. */
 class Mover {
  public:
-  explicit Mover(const MoverOptions& options);
-  /** Finishes what was begun, then ends the threads. */
-  ~Mover();
+  /** @param invalidator answers WRITEs. */
+  Mover(const MoverOptions& options, Invalidator& invalidator);
+  ~Mover() { stop(); }
   Mover(const Mover&) = delete;
   Mover& operator=(const Mover&) = delete;
 
   /** Starts the threads. @returns zero or a negative errno. To be called once, before all else. */
   int start();
+
+  /** Finishes what was begun, then ends the threads. */
+  void stop();
 
   /** Answers the READ `job`, now or soon. Does not wait. */
   void read(Transfer& job);
@@ -57,6 +61,9 @@ class Mover {
   /** Waits until no WRITE is under way. */
   void awaitWrites();
 
+  /** Whether no transfer is under way. From any thread. */
+  bool isIdle();
+
   /** A buffer for the data of a WRITE; null when too many are in use, or there is no memory. */
   std::unique_ptr<AlignedBuffer> takeBuffer();
 
@@ -70,12 +77,14 @@ class Mover {
   static void* threadMain(void* mover);
   void work();
   void hand(Transfer& job);
+  void carryOut(const Transfer& job, const uint8_t* data);
   void finish(Transfer& job);
 
   const MoverOptions options_;
   const TransferEnds ends_;
   const Reader reader_;
   const Writer writer_;
+  Invalidator& invalidator_;
   AlignedBuffer buffer_;
 
   std::mutex lock_;

@@ -19,6 +19,20 @@ struct Segment {
   bool zeros;
 };
 
+/** Bytes of a file; none when `length` is zero. */
+struct FileRange {
+  uint64_t node;
+  uint64_t offset;
+  uint64_t length;
+};
+
+/** What a WRITE is answered: zero or a negative errno, and how many bytes it has stored. */
+struct WriteReply {
+  uint64_t unique;
+  int32_t error;
+  uint32_t bytes;
+};
+
 enum class TransferKind : uint8_t { Read, Write };
 
 struct Transfer {
@@ -30,6 +44,8 @@ struct Transfer {
   uint32_t bytes;
   /** In file order. */
   std::vector<Segment> segments;
+  /** What a WRITE changes behind the back of the kernel's page cache. */
+  FileRange uncached;
   /** The data of a WRITE that a thread of the pool carries out. */
   std::unique_ptr<AlignedBuffer> data;
 };
@@ -54,3 +70,4 @@ enum class Wait : bool { No, Yes };
  * A request that was interrupted meanwhile is no failure. @returns zero or a negative errno.
  */
 int sendReply(int fuseFd, uint64_t unique, int error, const void* data, size_t bytes);
+int sendWriteReply(int fuseFd, const WriteReply& reply);

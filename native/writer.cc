@@ -9,7 +9,6 @@
 #include "writer.h"
 
 #include <errno.h>
-#include <linux/fuse.h>
 #include <sys/uio.h>
 
 #include <algorithm>
@@ -60,13 +59,6 @@ bool Writer::isPageCached(uint64_t address) const {
   uint8_t byte;
   const iovec place{&byte, 1};
   return preadv2(ends_.deviceFd, &place, 1, static_cast<off_t>(address), RWF_NOWAIT) == 1;
-}
-
-int Writer::write(const Transfer& job, const uint8_t* data) const {
-  const int error = store(job, data);
-  const fuse_write_out result{job.bytes, 0};
-  sendReply(ends_.fuseFd, job.unique, error, &result, error == 0 ? sizeof result : 0);
-  return error;
 }
 
 int Writer::store(const Transfer& job, const uint8_t* data) const {

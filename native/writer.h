@@ -11,10 +11,7 @@ class Writer {
   /** Whether another thread should carry out `job`: it is long, or the device may keep it waiting. */
   bool isWorthAThread(const Transfer& job) const;
 
-  /** Stores `data`, `job.bytes` of it, and replies. @returns zero or -EIO, as the reply says. */
-  int write(const Transfer& job, const uint8_t* data) const;
-
-  /** Stores all pieces of `job`. @returns zero or -EIO. */
+  /** Stores all pieces of `job`, with `data` in those that are not zeros. @returns zero or -EIO. */
   int store(const Transfer& job, const uint8_t* data) const;
 
  private:

@@ -95,6 +95,11 @@ export interface Channel {
   forgetAttributes(nodeId: number): void;
   /** The same, and for what it keeps of the contents: the listing of a directory. */
   forgetContents(nodeId: number): void;
+  /**
+   * The kernel has given back all that it knew of node `nodeId`, pages too: until it reads some again, a
+   * WRITE that goes past its page cache leaves nothing stale there.
+   */
+  noteForgotten(nodeId: number): void;
 
   /** Moves nodes that were written to, and when, into `written`. @returns how many it took. */
   takeWritten(): number;

@@ -21,14 +21,19 @@ const PAGE_MASK = (1 << PAGE_BITS) - 1;
 /** Frees the inode `number`, whose link count is 0. */
 export type Release = (number: InodeNumber) => void;
 
+/** The kernel has given back all lookups of `node`. */
+export type NoteForgotten = (node: number) => void;
+
 /** The lookup counts of one mount, and the inodes that wait for theirs to become 0. */
 export class Lifetimes {
   readonly #pages = new Map<number, Uint32Array>();
   readonly #unlinked = new Set<number>();
   readonly #release: Release;
+  readonly #noteForgotten: NoteForgotten;
 
-  constructor(release: Release) {
+  constructor(release: Release, noteForgotten: NoteForgotten) {
     this.#release = release;
+    this.#noteForgotten = noteForgotten;
   }
 
   /** A reply gives the node `node` to the kernel. */
@@ -50,7 +55,9 @@ export class Lifetimes {
     const at = node & PAGE_MASK;
     const left = Math.max(0, (page[at] as number) - count);
     page[at] = left;
-    if (left === 0 && this.#unlinked.delete(node)) this.#release(inodeOf(node));
+    if (left > 0) return;
+    this.#noteForgotten(node);
+    if (this.#unlinked.delete(node)) this.#release(inodeOf(node));
   }
 
   /** `inode` lost a name: its last one, if its link count says so. */

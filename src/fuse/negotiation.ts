@@ -30,6 +30,9 @@ export const TIME_GRANULARITY_NS = 1;
 /**
  * Features asked for wherever the kernel has them.
  *
+ * ASYNC_DIO has a price: after an asynchronous write with O_DIRECT the kernel does not drop the pages
+ * that a reader has brought in meanwhile, as it does after others. The shim has it do that.
+ *
  * Not asked for: AUTO_INVAL_DATA (would win over EXPLICIT_INVAL_DATA, and nobody changes the device
  * behind our back), and the SPLICE family (the kernel accepts spliced replies without being told).
  */

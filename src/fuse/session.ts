@@ -83,7 +83,12 @@ export class Session {
     this.#request = new Request(channel.request, fs, options.callerOf);
     const { changes } = fs;
     this.#changes = changes;
-    if (changes !== undefined) this.#lifetimes = new Lifetimes((number) => this.#release(number));
+    if (changes !== undefined) {
+      this.#lifetimes = new Lifetimes(
+        (number) => this.#release(number),
+        (node) => channel.noteForgotten(node),
+      );
+    }
     const attributes = new AttributeWriter(fs, options, this.#lifetimes);
     this.#reply = new Reply(channel.reply, fs, attributes);
     this.#corruption = new CorruptionLog(options.log);

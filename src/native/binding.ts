@@ -97,6 +97,7 @@ export interface NativeChannel {
   storeMapped(): number;
   forgetAttributes(nodeId: number): void;
   forgetContents(nodeId: number): void;
+  noteForgotten(nodeId: number): void;
   takeWritten(): number;
   /** Waits until no WRITE is under way: all that were answered are on the device, or failed. */
   drain(): void;
@@ -111,7 +112,10 @@ export interface NativeChannel {
   readonly scriptCounts: Float64Array;
   /** Identifies this channel to `interruptChannel`, from any thread. */
   readonly id: number;
-  /** Waits for transfers in flight and frees buffers and threads. No call may follow. */
+  /**
+   * Waits for transfers in flight and frees buffers and threads. No call may follow. As long as the
+   * kernel keeps a thread until one of its requests is answered, requests are refused with ENOTCONN.
+   */
   close(): void;
 }
 

@@ -82,6 +82,7 @@ function reportOnDemand(channel: NativeChannel): Channel {
     storeMapped: () => channel.storeMapped(),
     forgetAttributes: (nodeId) => channel.forgetAttributes(nodeId),
     forgetContents: (nodeId) => channel.forgetContents(nodeId),
+    noteForgotten: (nodeId) => channel.noteForgotten(nodeId),
     takeWritten: () => channel.takeWritten(),
   };
 }

@@ -30,6 +30,7 @@ describe.skipIf(skip)("on a mount, what is read", () => {
     ["truncation", "1 KiB blocks and inline data"],
     ["direct", "4 KiB blocks"],
     ["direct", "bigalloc"],
+    ["flood", "4 KiB blocks"],
     ["names", "4 KiB blocks"],
     ["names", "1 KiB blocks and inline data"],
     ["appends", "4 KiB blocks"],

@@ -17,12 +17,13 @@ from races.appends import Appends
 from races.base import Finding, Turns
 from races.blocks import Punching, Unwritten
 from races.direct import Direct
+from races.flood import Flood
 from races.names import Names
 from races.truncation import Truncation
 
 RACES = {
     "punching": Punching, "unwritten": Unwritten, "truncation": Truncation, "direct": Direct,
-    "names": Names, "appends": Appends,
+    "flood": Flood, "names": Names, "appends": Appends,
 }
 
 

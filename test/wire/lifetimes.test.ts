@@ -106,6 +106,20 @@ test("a release that fails is logged, and asked for no more", () => {
   expect(log).toEqual(["release of inode 20: the device failed"]);
 });
 
+test("the shim is told of a node that the kernel has given all lookups of back", () => {
+  const fs = writable(
+    {},
+    { inode: (number) => inode({ number }), lookup: () => NODE as Inode["number"] },
+  );
+  const forgottenAfter = (...requests: readonly Uint8Array[]): readonly number[] =>
+    exchange(requests, fs).channel.forgottenByKernel;
+  expect(forgottenAfter(lookup, lookup, forget(NODE, 1))).toEqual([]);
+  expect(forgottenAfter(lookup, lookup, forget(NODE, 2))).toEqual([NODE]);
+  expect(forgottenAfter(lookup, batchForget([NODE, 1]))).toEqual([NODE]);
+  // What is late belongs to an earlier life of the node.
+  expect(forgottenAfter(lookup, lookup, forget(NODE, 1), lookup, forget(NODE, 1))).toEqual([]);
+});
+
 test("finish() releases what is left", () => {
   const released: number[] = [];
   const fs = writable(
@@ -125,7 +139,11 @@ test("finish() releases what is left", () => {
 
 test("Lifetimes counts nodes far apart, and above 2^31, by themselves", () => {
   const released: number[] = [];
-  const lifetimes = new Lifetimes((number) => released.push(number));
+  const forgotten: number[] = [];
+  const lifetimes = new Lifetimes(
+    (number) => released.push(number),
+    (node) => forgotten.push(node),
+  );
   const nodes = [3, 1027, 0x8000_0003, 0xffff_fffe];
   for (const node of nodes) {
     lifetimes.add(node);
@@ -133,7 +151,7 @@ test("Lifetimes counts nodes far apart, and above 2^31, by themselves", () => {
     lifetimes.noteUnlinked(inode({ number: node, linkCount: 0 }));
   }
   for (const node of nodes) lifetimes.forget(node, 1);
-  expect(released).toEqual([]);
+  expect([released, forgotten]).toEqual([[], []]);
   for (const node of nodes) lifetimes.forget(node, 1);
-  expect(released).toEqual(nodes);
+  expect([released, forgotten]).toEqual([nodes, nodes]);
 });

@@ -102,6 +102,8 @@ export class FakeChannel implements Channel {
   readonly forgotten: number[] = [];
   readonly forgottenContents: number[] = [];
   readonly unmapped: number[] = [];
+  /** Nodes that the shim was told the kernel has forgotten. */
+  readonly forgottenByKernel: number[] = [];
   dataLoads = 0;
   storeResult = 0;
   readonly #written: (readonly number[])[] = [];
@@ -162,6 +164,10 @@ export class FakeChannel implements Channel {
 
   forgetContents(node: number): void {
     this.forgottenContents.push(node);
+  }
+
+  noteForgotten(node: number): void {
+    this.forgottenByKernel.push(node);
   }
 
   /** The shim wrote to `nodes` by itself. */

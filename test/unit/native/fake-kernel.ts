@@ -79,10 +79,12 @@ export class FakeKernel {
     return { fd: this.#fd, request };
   }
 
-  sendRead(nodeId: number, offset: number, size: number): number {
+  /** @param flags `read_flags`. */
+  sendRead(nodeId: number, offset: number, size: number, flags = 0): number {
     const body = new DataView(new ArrayBuffer(40));
     body.setBigUint64(8, BigInt(offset), true);
     body.setUint32(16, size, true);
+    body.setUint32(20, flags, true);
     return this.send(READ, nodeId, new Uint8Array(body.buffer));
   }
 
