@@ -67,6 +67,8 @@ function environment(): NodeJS.ProcessEnv {
     SCRATCH_MNT: SCRATCH_FOLDER,
     RESULT_BASE: results,
     MKFS_OPTIONS: mkfsOptions,
+    // The tests are to know that /proc is that of a namespace.
+    FSTESTS_ISOL: "privatens",
   };
 }
 
