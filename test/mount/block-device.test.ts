@@ -15,6 +15,7 @@ const POLL_MS = 10;
 const SWAP_BYTES = 8 << 20;
 const EBUSY = /resource busy or locked/;
 
+const whyNoSwap = existsSync("/proc/swaps") ? undefined : "Linux was built without swapping";
 const skip = skipBecause("block-device", whyNoKernelMount(), whyNoFuse());
 
 describe.skipIf(skip)("a mounted block device", () => {
@@ -123,7 +124,7 @@ describe.skipIf(skip)("a mounted block device", () => {
     expect(e2fsck(image)).toBe("");
   });
 
-  test.skipIf(!existsSync("/proc/swaps")).each([
+  test.skipIf(skipBecause("swap files", whyNoSwap)).each([
     ["written", (file: string) => writeFileSync(file, Buffer.alloc(SWAP_BYTES), { mode: 0o600 })],
     ["promised", (file: string) => run("fallocate", ["-l", String(SWAP_BYTES), file])],
   ])("carries a swap file that was %s", (_, make) => {

@@ -21,9 +21,6 @@ import syscalls
 _NUMBERS = {"x86_64": (206, 207, 209, 208), "aarch64": (0, 1, 2, 4)}
 _READ, _WRITE, _FSYNC = 0, 1, 2
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
-
 
 class _ControlBlock(ctypes.Structure):
     """struct iocb of include/uapi/linux/aio_abi.h, on a little-endian machine."""
@@ -43,14 +40,6 @@ class _Event(ctypes.Structure):
         ("data", ctypes.c_uint64), ("block", ctypes.c_uint64),
         ("result", ctypes.c_int64), ("result2", ctypes.c_int64),
     ]
-
-
-def _call(number, *arguments):
-    result = _libc.syscall(ctypes.c_long(number), *arguments)
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result
 
 
 class Request:
@@ -98,7 +87,7 @@ class Context:
         except KeyError:
             raise OSError(errno.ENOSYS, f"no numbers for {platform.machine()}") from None
         self.id = ctypes.c_uint64(0)
-        _call(self.setup, ctypes.c_uint(depth), ctypes.byref(self.id))
+        syscalls.by_number(self.setup, ctypes.c_uint(depth), ctypes.byref(self.id))
         self.in_flight = {}
 
     def __enter__(self):
@@ -106,7 +95,7 @@ class Context:
 
     def __exit__(self, *_):
         """Waits for what is in flight, as io_destroy(2) does."""
-        _call(self.destroy, self.id)
+        syscalls.by_number(self.destroy, self.id)
 
     def submit(self, requests):
         """Starts all of `requests`, in this order."""
@@ -116,14 +105,14 @@ class Context:
                 *(ctypes.addressof(request.block) for request in waiting)
             )
             self.in_flight.update((id(request), request) for request in waiting)
-            started = _call(self.enter, self.id, ctypes.c_long(len(waiting)), pointers)
+            started = syscalls.by_number(self.enter, self.id, ctypes.c_long(len(waiting)), pointers)
             waiting = waiting[started:]
 
     def completed(self, least=1):
         """Waits for `least` requests, and returns all that have completed, in that order."""
         most = max(least, len(self.in_flight))
         events = (_Event * most)()
-        count = _call(
+        count = syscalls.by_number(
             self.collect, self.id, ctypes.c_long(least), ctypes.c_long(most), events, None
         )
         found = []

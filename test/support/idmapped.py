@@ -11,8 +11,9 @@ import os
 import struct
 import sys
 
+import syscalls
+
 SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR = 428, 429, 442
-AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
 OPEN_TREE_CLONE = 1
 MOVE_MOUNT_F_EMPTY_PATH = 4
@@ -21,14 +22,6 @@ CLONE_NEWUSER = 0x10000000
 IDS = 65536
 
 libc = ctypes.CDLL(None, use_errno=True)
-
-
-def call(number, *arguments):
-    result = libc.syscall(ctypes.c_long(number), *arguments)
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return result
 
 
 def user_namespace(shift):
@@ -54,10 +47,12 @@ def user_namespace(shift):
 
 def main():
     source, target, shift = sys.argv[1:]
-    tree = call(SYS_OPEN_TREE, AT_FDCWD, os.fsencode(source), OPEN_TREE_CLONE)
+    here = syscalls.AT_FDCWD
+    tree = syscalls.by_number(SYS_OPEN_TREE, here, os.fsencode(source), OPEN_TREE_CLONE)
     attributes = struct.pack("QQQQ", MOUNT_ATTR_IDMAP, 0, 0, user_namespace(int(shift)))
-    call(SYS_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, attributes, len(attributes))
-    call(SYS_MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(target), MOVE_MOUNT_F_EMPTY_PATH)
+    syscalls.by_number(SYS_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, attributes, len(attributes))
+    where = (here, os.fsencode(target), MOVE_MOUNT_F_EMPTY_PATH)
+    syscalls.by_number(SYS_MOVE_MOUNT, tree, b"", *where)
 
 
 main()

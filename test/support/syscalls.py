@@ -22,6 +22,7 @@ ACL_NO_ID = 0xFFFFFFFF
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 _libc.syncfs.argtypes = [ctypes.c_int]
 
@@ -31,6 +32,11 @@ def _checked(result):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return result
+
+
+def by_number(number, *arguments):
+    """The call that the kernel knows by `number` on this machine."""
+    return _checked(_libc.syscall(ctypes.c_long(number), *arguments))
 
 
 def fallocate(fd, mode, offset, length):

@@ -1,7 +1,5 @@
 /** The channel of the shim, over a socket pair in the place of /dev/fuse. */
-import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { ftruncateSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -15,7 +13,8 @@ import {
   WriteAccess,
 } from "../../../src/fuse/channel.ts";
 import { type ChannelOptions, loadAddon, type NativeChannel } from "../../../src/native/binding.ts";
-import { BATCH_FORGET, FakeKernel, FORGET, LOOKUP, READ } from "./fake-kernel.ts";
+import { BODY_BYTES_MAX, ChannelRig } from "./channel-rig.ts";
+import { BATCH_FORGET, type FakeKernel, FORGET, LOOKUP, READ } from "./fake-kernel.ts";
 
 const addon = loadAddon();
 
@@ -24,7 +23,6 @@ const MAPPED = 2;
 const UNWRITTEN = 3;
 
 const DEVICE_BYTES = 1 << 20;
-const BODY_BYTES_MAX = 256 * 1024;
 const NODE = 7;
 /** A notification has its code where a reply has its error. @see fuse_kernel.h 7.45, fuse_notify_code */
 const INVAL_INODE = 2;
@@ -42,41 +40,18 @@ const deviceBytes = new Uint8Array(
   Uint32Array.from({ length: DEVICE_BYTES / 4 }, (_, i) => i).buffer,
 );
 
-let folder: string;
+let rig: ChannelRig;
 let deviceFd: number;
 let kernel: FakeKernel;
-let open: NativeChannel[];
 
 beforeEach(async () => {
-  folder = mkdtempSync(join(tmpdir(), "fuse4fs-ts-channel-"));
-  deviceFd = openSync(join(folder, "device"), "w+");
-  writeSync(deviceFd, deviceBytes);
-  kernel = await FakeKernel.open();
-  open = [];
+  rig = await ChannelRig.open(deviceBytes);
+  ({ kernel, deviceFd } = rig);
 });
 
-afterEach(() => {
-  for (const channel of open) channel.close();
-  kernel.close();
-  closeSync(deviceFd);
-  rmSync(folder, { recursive: true });
-});
+afterEach(() => rig.close());
 
-function openChannel(options: Partial<ChannelOptions> = {}): NativeChannel {
-  const channel = new addon.Channel({
-    fuseFd: kernel.fuseFd,
-    deviceFd,
-    deviceDirect: false,
-    deviceOffsetBytes: 0,
-    blockBytes: 4096,
-    bodyBytesMax: BODY_BYTES_MAX,
-    ioThreads: 2,
-    traceTransfers: false,
-    ...options,
-  });
-  open.push(channel);
-  return channel;
-}
+const openChannel = (options?: Partial<ChannelOptions>) => rig.openChannel(options);
 
 function map(
   channel: NativeChannel,

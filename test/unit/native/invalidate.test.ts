@@ -1,14 +1,11 @@
 /** What the shim has the kernel drop before a WRITE past the page cache is answered. */
-import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { closeSync, openSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Errno } from "../../../src/base/errno.ts";
 import { NO_REPLY, SERVE_BY_SHIM, TIMED_OUT, WriteAccess } from "../../../src/fuse/channel.ts";
-import { type ChannelOptions, loadAddon, type NativeChannel } from "../../../src/native/binding.ts";
-import { FakeKernel, FORGET, type Reply } from "./fake-kernel.ts";
-
-const addon = loadAddon();
+import type { ChannelOptions, NativeChannel } from "../../../src/native/binding.ts";
+import { ChannelRig } from "./channel-rig.ts";
+import { type FakeKernel, FORGET, type Reply } from "./fake-kernel.ts";
 
 const DEVICE_BYTES = 1 << 20;
 const MAPPED = 2;
@@ -21,40 +18,19 @@ const INVAL_INODE = 2;
 /** WRITEs in a row after which all pages of a node are dropped: native/invalidator.cc. */
 const STREAK = 1024;
 
-let folder: string;
-let deviceFd: number;
+let rig: ChannelRig;
 let kernel: FakeKernel;
-let open: NativeChannel[];
 
 beforeEach(async () => {
-  folder = mkdtempSync(join(tmpdir(), "fuse4fs-ts-invalidate-"));
-  deviceFd = openSync(join(folder, "device"), "w+");
-  writeSync(deviceFd, new Uint8Array(DEVICE_BYTES));
-  kernel = await FakeKernel.open();
-  open = [];
+  rig = await ChannelRig.open(new Uint8Array(DEVICE_BYTES));
+  ({ kernel } = rig);
 });
 
-afterEach(() => {
-  for (const channel of open) channel.close();
-  kernel.close();
-  closeSync(deviceFd);
-  rmSync(folder, { recursive: true });
-});
+afterEach(() => rig.close());
 
 /** A channel that knows where the bytes of two nodes are. */
 function openChannel(options: Partial<ChannelOptions> = {}): NativeChannel {
-  const channel = new addon.Channel({
-    fuseFd: kernel.fuseFd,
-    deviceFd,
-    deviceDirect: false,
-    deviceOffsetBytes: 0,
-    blockBytes: 4096,
-    bodyBytesMax: 256 * 1024,
-    ioThreads: 2,
-    traceTransfers: false,
-    ...options,
-  });
-  open.push(channel);
+  const channel = rig.openChannel(options);
   for (const node of [NODE, OTHER_NODE]) map(channel, node, DEVICE_BYTES);
   return channel;
 }
@@ -138,7 +114,7 @@ describe("before a WRITE past the page cache is answered, the kernel", () => {
   });
 
   test("drops pages of a WRITE that the device refuses", () => {
-    const readOnly = openSync(join(folder, "device"), "r");
+    const readOnly = openSync(rig.devicePath, "r");
     const channel = openChannel({ deviceFd: readOnly });
     read(channel, NODE);
     for (const size of [4096, 65_536]) {

@@ -1,16 +1,5 @@
 /** WRITE in the shim, over a socket pair in the place of /dev/fuse. */
-import {
-  closeSync,
-  fstatSync,
-  ftruncateSync,
-  mkdtempSync,
-  openSync,
-  readSync,
-  rmSync,
-  writeSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { closeSync, fstatSync, ftruncateSync, openSync, readSync } from "node:fs";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Errno } from "../../../src/base/errno.ts";
@@ -30,7 +19,8 @@ import {
   OPEN_DIRECT,
   OPEN_WRITE,
 } from "../../../src/native/binding.ts";
-import { FakeKernel, FORGET, WRITE } from "./fake-kernel.ts";
+import { BLOCK_BYTES, ChannelRig } from "./channel-rig.ts";
+import { type FakeKernel, FORGET, WRITE } from "./fake-kernel.ts";
 
 const addon = loadAddon();
 
@@ -42,8 +32,6 @@ const UNWRITTEN = 3;
 const KILL_SUIDGID = 4;
 
 const DEVICE_BYTES = 1 << 20;
-const BLOCK_BYTES = 4096;
-const BODY_BYTES_MAX = 256 * 1024;
 const HEADERS_BYTES = 80;
 const NODE = 7;
 const FILLED = 0xaa;
@@ -56,43 +44,20 @@ type Mapping = readonly [
   flags?: number,
 ];
 
-let folder: string;
+let rig: ChannelRig;
 let deviceFd: number;
 let kernel: FakeKernel;
-let open: NativeChannel[];
 let expected: Uint8Array;
 
 beforeEach(async () => {
-  folder = mkdtempSync(join(tmpdir(), "fuse4fs-ts-write-"));
-  deviceFd = openSync(join(folder, "device"), "w+");
   expected = new Uint8Array(DEVICE_BYTES).fill(FILLED);
-  writeSync(deviceFd, expected);
-  kernel = await FakeKernel.open();
-  open = [];
+  rig = await ChannelRig.open(expected);
+  ({ kernel, deviceFd } = rig);
 });
 
-afterEach(() => {
-  for (const channel of open) channel.close();
-  kernel.close();
-  closeSync(deviceFd);
-  rmSync(folder, { recursive: true });
-});
+afterEach(() => rig.close());
 
-function openChannel(options: Partial<ChannelOptions> = {}): NativeChannel {
-  const channel = new addon.Channel({
-    fuseFd: kernel.fuseFd,
-    deviceFd,
-    deviceDirect: false,
-    deviceOffsetBytes: 0,
-    blockBytes: BLOCK_BYTES,
-    bodyBytesMax: BODY_BYTES_MAX,
-    ioThreads: 2,
-    traceTransfers: false,
-    ...options,
-  });
-  open.push(channel);
-  return channel;
-}
+const openChannel = (options?: Partial<ChannelOptions>) => rig.openChannel(options);
 
 function map(
   channel: NativeChannel,
@@ -254,7 +219,7 @@ describe("a WRITE", () => {
   });
 
   test("that the device refuses gets EIO", () => {
-    const readOnly = openSync(join(folder, "device"), "r");
+    const readOnly = openSync(rig.devicePath, "r");
     const channel = openChannel({ deviceFd: readOnly });
     map(channel, DEVICE_BYTES, FREE, [0, 0, DEVICE_BYTES, MAPPED]);
     for (const size of [100, 4096, 100_000]) {
@@ -475,7 +440,7 @@ describe("a WRITE with O_DIRECT", () => {
     [0, 131_072],
     [77, 200_001],
   ])("at %i of %i bytes changes nothing around it", (offset, size) => {
-    const fd = addon.openDevice(join(folder, "device"), OPEN_WRITE | OPEN_DIRECT);
+    const fd = addon.openDevice(rig.devicePath, OPEN_WRITE | OPEN_DIRECT);
     if (fd < 0) return; // the filesystem of the temporary folder has no O_DIRECT
     const channel = openChannel({ deviceFd: fd, deviceDirect: true });
     map(channel, DEVICE_BYTES, FREE, [0, 8192, DEVICE_BYTES - 8192, MAPPED]);
