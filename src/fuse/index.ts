@@ -2,6 +2,7 @@
 export { opcodeName } from "./abi.ts";
 export type { AttributeOptions } from "./attributes.ts";
 export * from "./channel.ts";
+export { type IomapHost, IomapRequiredError } from "./iomap-host.ts";
 export {
   type Connection,
   MAX_WRITE_BYTES,

@@ -25,6 +25,7 @@ import {
   WRITTEN_STRIDE,
 } from "./channel.ts";
 import { CorruptionLog } from "./corruption-log.ts";
+import type { IomapHost } from "./iomap-host.ts";
 import { Lifetimes } from "./lifetimes.ts";
 import { ListingCaches } from "./listing-caches.ts";
 import {
@@ -55,6 +56,8 @@ export interface SessionOptions extends AttributeOptions, NegotiationOptions {
   readonly synchronous?: Synchronous;
   /** Finds out about callers that the kernel does not tell about. */
   readonly callerOf?: CallerOf;
+  /** What moves file data in the kernel; undefined where nothing does. */
+  readonly iomap?: IomapHost;
   /** The clock of `every`, in milliseconds; one that never jumps if there is one. */
   readonly now?: () => number;
 }

@@ -104,8 +104,10 @@ export class FakeChannel implements Channel {
   readonly unmapped: number[] = [];
   /** Nodes that the shim was told the kernel has forgotten. */
   readonly forgottenByKernel: number[] = [];
+  readonly notifications: { readonly code: number; readonly payload: Uint8Array }[] = [];
   dataLoads = 0;
   storeResult = 0;
+  notifyResult = 0;
   readonly #written: (readonly number[])[] = [];
   readonly #script: (Uint8Array | "timeout")[];
   #inHand = false;
@@ -168,6 +170,11 @@ export class FakeChannel implements Channel {
 
   noteForgotten(node: number): void {
     this.forgottenByKernel.push(node);
+  }
+
+  notify(code: number, payload: Uint8Array): number {
+    this.notifications.push({ code, payload: payload.slice() });
+    return this.notifyResult;
   }
 
   /** The shim wrote to `nodes` by itself. */
