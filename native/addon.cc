@@ -9,6 +9,8 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   registerClock(env, exports);
   registerDevice(env, exports);
   registerDeviceWrites(env, exports);
+  registerFuseControl(env, exports);
+  registerLoop(env, exports);
   registerMount(env, exports);
   return exports;
 }

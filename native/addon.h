@@ -9,6 +9,8 @@ void registerChecksum(napi_env env, napi_value exports);
 void registerClock(napi_env env, napi_value exports);
 void registerDevice(Napi::Env env, Napi::Object exports);
 void registerDeviceWrites(Napi::Env env, Napi::Object exports);
+void registerFuseControl(Napi::Env env, Napi::Object exports);
+void registerLoop(Napi::Env env, Napi::Object exports);
 void registerMount(Napi::Env env, Napi::Object exports);
 
 /** Adds the function `name` to `exports`. For the calls that must be cheap: no wrapper around it.

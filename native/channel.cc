@@ -56,6 +56,18 @@ uint64_t endOf(const Mapping& mapping) {
   return mapping.offset + mapping.length;
 }
 
+/**
+ * Where requests of `opcode` are counted: those of iomap, which are the last below 4096, in the last
+ * places, what does not fit under 0, which is no opcode.
+ */
+uint32_t counterOf(uint32_t opcode) {
+  constexpr uint32_t IOMAP_FIRST = 4089;
+  constexpr uint32_t IOMAP_END = 4096;
+  constexpr uint32_t IOMAP_COUNTERS = OPCODES_MAX - (IOMAP_END - IOMAP_FIRST);
+  if (opcode < IOMAP_COUNTERS) return opcode;
+  return opcode >= IOMAP_FIRST && opcode < IOMAP_END ? opcode - IOMAP_FIRST + IOMAP_COUNTERS : 0;
+}
+
 /** `mapping` from the start of its first block to the end of its last. */
 Mapping wholeBlocks(const Mapping& mapping, uint32_t blockBytes) {
   const uint64_t before = std::min(mapping.offset % blockBytes, mapping.address);
@@ -197,7 +209,7 @@ bool Channel::serve(size_t length) {
   held_ = *reinterpret_cast<const fuse_in_header*>(request.data);
   const uint8_t* body = request.data + sizeof held_;
   bodyBytes_ = length > HEAD_BYTES ? length - HEAD_BYTES : 0;
-  const uint32_t index = held_.opcode < OPCODES_MAX ? held_.opcode : 0;
+  const uint32_t index = counterOf(held_.opcode);
   requestCounts.data[index]++;
   if (held_.opcode == FUSE_READ && length >= sizeof held_ + sizeof heldRead_) {
     heldRead_ = *reinterpret_cast<const fuse_read_in*>(body);
@@ -303,6 +315,23 @@ void Channel::forgetNode(double node, bool withPages) {
 
 void Channel::noteForgotten(double node) {
   if (isOffset(node)) invalidator_.noteForgotten(static_cast<uint64_t>(node));
+}
+
+/**
+ * Tells the kernel something that is no answer. Other than the answer to a request that was interrupted,
+ * it fails when the kernel does not know what it is about.
+ *
+ * @returns zero or a negative errno.
+ */
+int Channel::notify(double code, const uint8_t* payload, size_t bytes) {
+  if (!(code >= 1 && code <= INT32_MAX)) return -EINVAL;
+  fuse_out_header header{};
+  header.len = static_cast<uint32_t>(sizeof header + bytes);
+  header.error = static_cast<int32_t>(code);
+  const iovec parts[2] = {{&header, sizeof header}, {const_cast<uint8_t*>(payload), bytes}};
+  while (writev(options_.fuseFd, parts, bytes == 0 ? 1 : 2) < 0)
+    if (errno != EINTR) return -errno;
+  return 0;
 }
 
 /**

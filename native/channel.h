@@ -34,7 +34,7 @@ constexpr int32_t SERVE_BY_SHIM = -1;
 constexpr uint32_t MAPPING_STRIDE = 5;
 /** More than the pieces of a 1 MiB READ in a file of scattered 1 KiB blocks. */
 constexpr uint32_t MAPPINGS_MAX = 2048;
-/** Opcodes from here on are counted under 0, which is no opcode. */
+/** Of each counter. */
 constexpr uint32_t OPCODES_MAX = 128;
 /** Numbers per node that was written to: node id, seconds, nanoseconds. */
 constexpr uint32_t WRITTEN_STRIDE = 3;
@@ -82,6 +82,7 @@ class Channel {
   void forgetNode(double node, bool withPages);
   void noteForgotten(double node);
   uint32_t takeWritten();
+  int notify(double code, const uint8_t* payload, size_t bytes);
   /** From any thread. */
   void interrupt();
   int32_t closedBy() const { return closedBy_; }

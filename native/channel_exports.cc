@@ -154,6 +154,26 @@ napi_value takeWritten(napi_env env, napi_callback_info info) {
   return result;
 }
 
+napi_value notify(napi_env env, napi_callback_info info) {
+  napi_value arguments[2];
+  double code = 0;
+  size_t bytes = 0;
+  void* payload = nullptr;
+  napi_typedarray_type type = napi_int8_array;
+  Channel* channel = receiver(env, info, 2, arguments);
+  int error = -EBADF;
+  if (channel != nullptr) {
+    napi_get_value_double(env, arguments[0], &code);
+    napi_get_typedarray_info(env, arguments[1], &type, &bytes, &payload, nullptr, nullptr);
+    error = type != napi_uint8_array
+                ? -EINVAL
+                : channel->notify(code, static_cast<const uint8_t*>(payload), bytes);
+  }
+  napi_value result;
+  napi_create_int32(env, error, &result);
+  return result;
+}
+
 napi_value closedBy(napi_env env, napi_callback_info info) {
   const Channel* channel = receiver(env, info, 0, nullptr);
   napi_value result;
@@ -274,6 +294,7 @@ void registerChannel(napi_env env, napi_value exports) {
       {"forgetContents", nullptr, forgetContents, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"noteForgotten", nullptr, noteForgotten, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"takeWritten", nullptr, takeWritten, nullptr, nullptr, nullptr, napi_default, nullptr},
+      {"notify", nullptr, notify, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"closedBy", nullptr, closedBy, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"close", nullptr, closeChannel, nullptr, nullptr, nullptr, napi_default, nullptr},
   };

@@ -1,4 +1,4 @@
-// Opens devices and image files, says what they are, and reads them for TypeScript.
+// Opens devices and image files, says what they are and can do, and reads them for TypeScript.
 
 #include "device.h"
 
@@ -110,6 +110,34 @@ int64_t readAligned(int fd, uint64_t offset, uint8_t* into, size_t length) {
   return static_cast<int64_t>(useful);
 }
 
+/** What a device does in one piece or not at all, and what O_DIRECT wants; zeros where that is unknown. */
+struct DirectLimits {
+  uint32_t memoryAlignment;
+  uint32_t offsetAlignment;
+  uint32_t atomicMin;
+  uint32_t atomicMax;
+};
+
+/** By position: headers have had these fields of struct statx for a shorter time than kernels. */
+DirectLimits directLimits(int fd) {
+  constexpr unsigned WANTS_DIRECT = 0x2000;   // STATX_DIOALIGN, since Linux 6.1
+  constexpr unsigned WANTS_ATOMIC = 0x10000;  // STATX_WRITE_ATOMIC, since Linux 6.11
+  struct statx details {};
+  static_assert(sizeof details == 256);
+  DirectLimits limits{};
+  if (statx(fd, "", AT_EMPTY_PATH, WANTS_DIRECT | WANTS_ATOMIC, &details) != 0) return limits;
+  const auto* const bytes = reinterpret_cast<const uint8_t*>(&details);
+  if ((details.stx_mask & WANTS_DIRECT) != 0) {
+    memcpy(&limits.memoryAlignment, bytes + 152, sizeof limits.memoryAlignment);
+    memcpy(&limits.offsetAlignment, bytes + 156, sizeof limits.offsetAlignment);
+  }
+  if ((details.stx_mask & WANTS_ATOMIC) != 0) {
+    memcpy(&limits.atomicMin, bytes + 168, sizeof limits.atomicMin);
+    memcpy(&limits.atomicMax, bytes + 172, sizeof limits.atomicMax);
+  }
+  return limits;
+}
+
 Napi::Value openDevice(const Napi::CallbackInfo& info) {
   const std::string path = info[0].As<Napi::String>();
   const uint32_t flags = info[1].As<Napi::Number>().Uint32Value();
@@ -131,12 +159,29 @@ Napi::Value deviceInfo(const Napi::CallbackInfo& info) {
   result["sizeBytes"] = static_cast<double>(bytes);
   result["isBlockDevice"] = Napi::Boolean::New(env, S_ISBLK(status.st_mode));
   result["alignmentBytes"] = deviceAlignment(fd);
+  const DirectLimits limits = directLimits(fd);
+  result["directMemoryBytes"] = limits.memoryAlignment;
+  result["directOffsetBytes"] = limits.offsetAlignment;
+  result["atomicWriteMinBytes"] = limits.atomicMin;
+  result["atomicWriteMaxBytes"] = limits.atomicMax;
   return result;
 }
 
 Napi::Value claimDevice(const Napi::CallbackInfo& info) {
   const int fd = info[0].As<Napi::Number>().Int32Value();
   return Napi::Number::New(info.Env(), claim(fd, info[1].ToBoolean()));
+}
+
+Napi::Value blockSize(const Napi::CallbackInfo& info) {
+  int bytes = 0;
+  const int error = ioctl(info[0].ToNumber().Int32Value(), BLKBSZGET, &bytes);
+  return Napi::Number::New(info.Env(), error == 0 ? bytes : -errno);
+}
+
+Napi::Value setBlockSize(const Napi::CallbackInfo& info) {
+  int bytes = info[1].ToNumber().Int32Value();
+  const int error = ioctl(info[0].ToNumber().Int32Value(), BLKBSZSET, &bytes);
+  return Napi::Number::New(info.Env(), error == 0 ? 0 : -errno);
 }
 
 void closeDescriptor(const Napi::CallbackInfo& info) {
@@ -210,6 +255,8 @@ void registerDevice(Napi::Env env, Napi::Object exports) {
   exports["openDevice"] = Napi::Function::New<openDevice>(env, "openDevice");
   exports["deviceInfo"] = Napi::Function::New<deviceInfo>(env, "deviceInfo");
   exports["claimDevice"] = Napi::Function::New<claimDevice>(env, "claimDevice");
+  exports["blockSize"] = Napi::Function::New<blockSize>(env, "blockSize");
+  exports["setBlockSize"] = Napi::Function::New<setBlockSize>(env, "setBlockSize");
   exports["closeDescriptor"] = Napi::Function::New<closeDescriptor>(env, "closeDescriptor");
   exportFunction(env, exports, "readDevice", readDevice);
 }

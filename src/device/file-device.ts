@@ -4,13 +4,16 @@
  */
 import type { WritableDevice } from "../base/block-device.ts";
 import { Errno, errnoName } from "../base/errno.ts";
-import type { Addon } from "../native/binding.ts";
+import type { Addon, DeviceInfo } from "../native/binding.ts";
 
 /** What is needed of the addon. */
-type DeviceCalls = Pick<
-  Addon,
-  "deviceInfo" | "readDevice" | "writeDevice" | "flushDevice" | "discardDevice" | "zeroDevice"
->;
+interface DeviceCalls
+  extends Pick<
+    Addon,
+    "readDevice" | "writeDevice" | "flushDevice" | "discardDevice" | "zeroDevice"
+  > {
+  deviceInfo(fd: number): Pick<DeviceInfo, "sizeBytes" | "isBlockDevice"> | number;
+}
 
 export class FileDevice implements WritableDevice {
   /** What follows the offset; negative when the offset is past the end. */

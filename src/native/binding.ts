@@ -14,7 +14,31 @@ export interface DeviceInfo {
   readonly isBlockDevice: boolean;
   /** Alignment that O_DIRECT wants of offsets, lengths and addresses. */
   readonly alignmentBytes: number;
+  /** What the device itself says of that, for addresses and for offsets and lengths; 0 when it does not. */
+  readonly directMemoryBytes: number;
+  readonly directOffsetBytes: number;
+  /** The shortest and the longest write that is done in one piece or not at all; 0 when there is none. */
+  readonly atomicWriteMinBytes: number;
+  readonly atomicWriteMaxBytes: number;
 }
+
+/** A loop device that shows an image. */
+export interface LoopDevice {
+  /** The only descriptor of it: the device goes away when it is closed. */
+  readonly fd: number;
+  /** `/dev/loopN`. */
+  readonly path: string;
+}
+
+/** `iomapSupport`: file data goes past the server. */
+export const IOMAP_FILE_IO = 1;
+/** `iomapSupport`: and so do writes that are done in one piece or not at all. */
+export const IOMAP_ATOMIC_WRITES = 2;
+
+/** `openBacking`: a file that other files' data is to come from. */
+export const BACKING_FILE = 0;
+/** `openBacking`: a block device that mappings may name. */
+export const BACKING_IOMAP_DEVICE = 1;
 
 /** How `openDevice` opens; the flags add up. */
 export const OPEN_WRITE = 1;
@@ -99,6 +123,12 @@ export interface NativeChannel {
   forgetContents(nodeId: number): void;
   noteForgotten(nodeId: number): void;
   takeWritten(): number;
+  /**
+   * Tells the kernel something that is no answer to a request: notification `code` with exactly
+   * `payload` behind the header. Also while a request is in hand. @returns zero or what the kernel says to
+   * that, as a negative errno.
+   */
+  notify(code: number, payload: Uint8Array): number;
   /** Waits until no WRITE is under way: all that were answered are on the device, or failed. */
   drain(): void;
   /**
@@ -106,7 +136,10 @@ export interface NativeChannel {
    * aborted the connection and left the mount behind, 0 after `interruptChannel`.
    */
   closedBy(): number;
-  /** Requests so far by opcode (index), served wherever; those above 127 at index 0. Updated in place. */
+  /**
+   * Requests so far by opcode (index), served wherever: those from 4089 to 4095 at 121 to 127, what has no
+   * place at index 0. Updated in place.
+   */
   readonly requestCounts: Float64Array;
   /** Those of them that entered TypeScript. Updated in place. */
   readonly scriptCounts: Float64Array;
@@ -144,7 +177,63 @@ export interface Addon {
    * what it is. @returns zero or a negative errno, EBUSY when somebody else has it.
    */
   claimDevice(fd: number, exclusive: boolean): number;
+  /** The size of the blocks in which the page cache of a block device is read and written, or a negative errno. */
+  blockSize(fd: number): number;
+  /** Sets that size: a power of two, no smaller than a sector. @returns zero or a negative errno. */
+  setBlockSize(fd: number, bytes: number): number;
+  /**
+   * Attaches the opened image `imageFd` from `offset` on to a loop device, past the page cache where its
+   * filesystem can do that with sectors that are not too large.
+   *
+   * A lock on the image that `imageFd` holds lasts as long as the device.
+   *
+   * @param name what `losetup` shows.
+   * @param flags OPEN_WRITE, if `imageFd` is open for writing, and OPEN_DIRECT; the claim of
+   *   OPEN_EXCLUSIVE is always made.
+   * @param sectorBytesMax the largest sectors that the device may have, at least 512.
+   * @returns the device, or a negative errno: EBUSY when the image is attached already, EINVAL when it is
+   *   no file, or less than a sector of it follows `offset`.
+   */
+  attachLoop(
+    imageFd: number,
+    name: string,
+    offset: number,
+    flags: number,
+    sectorBytesMax: number,
+  ): LoopDevice | number;
   closeDescriptor(fd: number): void;
+
+  /**
+   * What this process may expect of the kernel's iomap on the connection `fuseFd`, or on one that it is
+   * about to mount (-1): IOMAP_FILE_IO and IOMAP_ATOMIC_WRITES, or 0 where the kernel has no such thing, or
+   * not for us.
+   */
+  iomapSupport(fuseFd: number): number;
+  /** Lets whoever mounts the unmounted `fuseFd` have iomap. @returns zero or a negative errno. */
+  addIomap(fuseFd: number): number;
+  /**
+   * Registers `fd` with the connection `fuseFd`, for the kernel to use; ours may be closed then.
+   *
+   * @param flags BACKING_FILE or BACKING_IOMAP_DEVICE.
+   * @param opsMask which operations the kernel carries out on it by itself, each `2 ** (opcode - 1)`. 0
+   *   stands for READ and WRITE; no released kernel takes anything else.
+   * @returns a number above zero to name it by, or a negative errno.
+   */
+  openBacking(fuseFd: number, fd: number, flags: number, opsMask: number): number;
+  /** @returns zero or a negative errno. */
+  closeBacking(fuseFd: number, id: number): number;
+  /**
+   * `setBlockSize` for a registered device, also without the right to do it ourselves. What was registered
+   * must be a claimed descriptor. @returns zero or a negative errno.
+   */
+  setBackingBlockSize(fuseFd: number, id: number, bytes: number): number;
+  /**
+   * Keeps the kernel from waiting for the mount `fuseFd` when it has to find memory for this thread, which
+   * serves it. The mount must exist: Linux with iomap of early 2026 crashes otherwise.
+   *
+   * @returns zero or a negative errno.
+   */
+  avoidRecursion(fuseFd: number): number;
 
   mount(request: MountRequest): MountResult;
   /**

@@ -84,6 +84,7 @@ function reportOnDemand(channel: NativeChannel): Channel {
     forgetContents: (nodeId) => channel.forgetContents(nodeId),
     noteForgotten: (nodeId) => channel.noteForgotten(nodeId),
     takeWritten: () => channel.takeWritten(),
+    notify: (code, payload) => channel.notify(code, payload),
   };
 }
 

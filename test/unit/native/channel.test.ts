@@ -202,7 +202,7 @@ describe("next()", () => {
     map(channel, NODE, 4096, [0, 0, 4096, MAPPED]);
     readByShim(channel, NODE, 0, 4096);
     isLeftToScript(channel, NODE + 1, 0, 4096);
-    kernel.send(4094, 1);
+    kernel.send(999, 1);
     channel.next(NO_REPLY, 0);
     expect([channel.requestCounts[READ], channel.scriptCounts[READ]]).toEqual([2, 1]);
     expect([channel.requestCounts[0], channel.scriptCounts[0]]).toEqual([1, 1]);
@@ -446,4 +446,57 @@ test("forgetContents() names the node, and all of its pages", () => {
   const { unique, error, data } = kernel.receive();
   expect([unique, error]).toEqual([0, INVAL_INODE]);
   expect([...new BigInt64Array(data.buffer)]).toEqual([BigInt(NODE), 0n, 0n]);
+});
+
+describe("notify()", () => {
+  test("sends the code, and the payload as it is", () => {
+    const channel = openChannel();
+    const payload = Uint8Array.from({ length: 80 }, (_, i) => i + 1);
+    expect(channel.notify(100, payload.subarray(8))).toBe(0);
+    const { unique, error, data } = kernel.receive();
+    expect({ unique, error }).toEqual({ unique: 0, error: 100 });
+    expect([...data]).toEqual([...payload.subarray(8)]);
+    expect(channel.notify(8, new Uint8Array(0))).toBe(0);
+    expect(kernel.receive()).toEqual({ unique: 0, error: 8, data: new Uint8Array(0) });
+  });
+
+  test("leaves the request in hand to be answered", () => {
+    const channel = openChannel();
+    const unique = kernel.send(LOOKUP, NODE);
+    expect(channel.next(NO_REPLY, 1000)).toBeGreaterThan(0);
+    expect(channel.notify(101, new Uint8Array(48))).toBe(0);
+    expect(kernel.receive()).toMatchObject({ unique: 0, error: 101 });
+    channel.reply.set(new Uint8Array(new Uint32Array([16, 0, unique, 0]).buffer));
+    expect(channel.next(16, 0)).toBe(TIMED_OUT);
+    expect(kernel.receive()).toMatchObject({ unique, error: 0 });
+  });
+
+  test("gives a negative errno when the kernel does not take it", () => {
+    const channel = openChannel();
+    for (const code of [0, -1, 2 ** 31, Number.NaN])
+      expect(channel.notify(code, new Uint8Array(4))).toBe(-Errno.EINVAL);
+    expect(channel.notify(1, new Uint16Array(4) as unknown as Uint8Array)).toBe(-Errno.EINVAL);
+    channel.close();
+    expect(channel.notify(1, new Uint8Array(4))).toBe(-Errno.EBADF);
+  });
+});
+
+test("requests of iomap have counters of their own", () => {
+  const channel = openChannel();
+  for (const [opcode, index] of [
+    [4089, 121],
+    [4095, 127],
+    [4096, 0],
+    [121, 0],
+    [120, 120],
+  ] as const) {
+    const before = channel.requestCounts[index] ?? 0;
+    kernel.send(opcode, NODE);
+    expect(channel.next(NO_REPLY, 1000)).toBeGreaterThan(0);
+    expect([opcode, channel.requestCounts[index], channel.scriptCounts[index]]).toEqual([
+      opcode,
+      before + 1,
+      before + 1,
+    ]);
+  }
 });

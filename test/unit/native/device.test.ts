@@ -97,11 +97,33 @@ describe("deviceInfo()", () => {
     expect(info.alignmentBytes).toBeGreaterThanOrEqual(512);
   });
 
+  test("tells what the device says of O_DIRECT and of untorn writes, or zeros", () => {
+    const info = addon.deviceInfo(open(image, 0)) as DeviceInfo;
+    for (const bytes of [
+      info.directMemoryBytes,
+      info.directOffsetBytes,
+      info.atomicWriteMinBytes,
+      info.atomicWriteMaxBytes,
+    ])
+      expect(bytes === 0 || Math.log2(bytes) % 1 === 0).toBe(true);
+    expect(info.atomicWriteMaxBytes).toBeGreaterThanOrEqual(info.atomicWriteMinBytes);
+    if (info.directOffsetBytes > 0)
+      expect(info.alignmentBytes).toBeGreaterThanOrEqual(info.directOffsetBytes);
+  });
+
   test("gives a negative errno for what is no device", () => {
     const directory = openSync(folder, "r");
     expect(addon.deviceInfo(directory)).toBe(-Errno.EISDIR);
     closeSync(directory);
     expect(addon.deviceInfo(9999)).toBe(-Errno.EBADF);
+  });
+});
+
+describe("blockSize() and setBlockSize()", () => {
+  test("are for block devices", () => {
+    expect(addon.blockSize(open(image, 0))).toBe(-Errno.ENOTTY);
+    expect(addon.setBlockSize(open(image, 0), 4096)).toBe(-Errno.ENOTTY);
+    expect(addon.setBlockSize(9999, 4096)).toBe(-Errno.EBADF);
   });
 });
 

@@ -20,3 +20,12 @@ test("formatStatistics() has a line for every opcode that was seen, and the sums
     ].join("\n"),
   );
 });
+
+test("formatStatistics() knows the counters of iomap", () => {
+  const requests = new Float64Array(128);
+  requests[121] = 2;
+  requests[126] = 3;
+  const [, freeze, begin] = formatStatistics({ requests, scripted: requests }).split("\n");
+  expect(freeze).toMatch(/4089|FREEZE/);
+  expect(begin).toMatch(/4094|IOMAP_BEGIN/);
+});
