@@ -112,10 +112,4 @@ export interface Channel {
 
   /** Moves nodes that were written to, and when, into `written`. @returns how many it took. */
   takeWritten(): number;
-
-  /**
-   * Tells the kernel something that is no answer to a request: notification `code` with `payload` behind
-   * the header. @returns zero or what the kernel says to that, as a negative errno.
-   */
-  notify(code: number, payload: Uint8Array): number;
 }

@@ -109,7 +109,6 @@ export class FakeChannel implements Channel {
   notifyResult = 0;
   dataLoads = 0;
   storeResult = 0;
-  notifyResult = 0;
   readonly #written: (readonly number[])[] = [];
   readonly #script: (Uint8Array | "timeout")[];
   #inHand = false;
