@@ -13,6 +13,7 @@ import { type Channel, MAX_WRITE_BYTES, nodeOf, Session, serveExt4 } from "../fu
 import type { Addon, MountRequest, MountResult, NativeChannel } from "../native/binding.ts";
 import { callerOf } from "./caller.ts";
 import { type Image, openImage } from "./image.ts";
+import { iomapHost } from "./iomap.ts";
 import { errnoText, MountFailure } from "./mount-failure.ts";
 import { isDescriptor, type MountPlan, type WritingPlan } from "./plan.ts";
 import { say } from "./print.ts";
@@ -23,6 +24,9 @@ const IO_THREADS = 4;
 const MS_PER_SECOND = 1000;
 /** The smallest page of any machine: the largest block that all kernels take of a block device. */
 const DEVICE_BLOCK_BYTES_MAX = 4096;
+
+/** Unmounts, where that waits for the answer to DESTROY: a thread of ours that waited could not be killed. */
+const UNMOUNT_PROGRAM = "umount";
 
 /** What the caller wants to see happen. */
 export interface MountHooks {
@@ -37,7 +41,12 @@ export interface Mount {
   readonly channel: NativeChannel;
   readonly fuseFd: number;
   readonly unmounter: string;
-  /** Serves until the mount or the connection is gone. @throws ProtocolVersionError when the kernel is too old. */
+  /**
+   * Serves until the mount or the connection is gone.
+   *
+   * @throws ProtocolVersionError when the kernel is too old.
+   * @throws IomapRequiredError when it does not offer after all what the mount needs.
+   */
   serve(): void;
   /**
    * Writes what is not on the device yet, and marks the filesystem as clean. To be called when nothing
@@ -67,7 +76,7 @@ export function makeMount(addon: Addon, plan: MountPlan, hooks: MountHooks): Mou
   let session: Session | undefined;
   try {
     for (const notice of plan.notices) tell(notice);
-    const { deviceFd, device, fs } = openImage(
+    const image = openImage(
       addon,
       plan,
       {
@@ -78,12 +87,13 @@ export function makeMount(addon: Addon, plan: MountPlan, hooks: MountHooks): Mou
       },
       undoImage,
     );
-    const { fuseFd, unmounter } = mountInKernel(addon, plan, { deviceFd, device, fs }, undo);
+    const { deviceFd, offsetBytes, device, fs } = image;
+    const { fuseFd, unmounter } = mountInKernel(addon, plan, image, undo);
     channel = new addon.Channel({
       fuseFd,
       deviceFd,
       deviceDirect: plan.image.direct,
-      deviceOffsetBytes: plan.image.offsetBytes,
+      deviceOffsetBytes: offsetBytes,
       blockBytes: fs.superblock.blockSize,
       bodyBytesMax: MAX_WRITE_BYTES,
       ioThreads: IO_THREADS,
@@ -97,6 +107,9 @@ export function makeMount(addon: Addon, plan: MountPlan, hooks: MountHooks): Mou
       log: tell,
       callerOf,
       ...(plan.trace ? { trace: say } : {}),
+      ...(image.allowsIomap
+        ? { iomap: iomapHost(addon, plan, { fd: deviceFd, offsetBytes }, fuseFd) }
+        : {}),
       onReady: hooks.onReady,
       onDestroy: () => {
         finish();
@@ -182,12 +195,14 @@ function mountInKernel(
     mountAsDevice(addon, plan, image, request) ?? addon.mount(request);
   if (fd < 0) throw new MountFailure(`${message}: ${errnoText(-fd)}`);
   undo.push(() => addon.closeDescriptor(fd));
-  return { fuseFd: fd, unmounter };
+  const waitsForUs = image.allowsIomap && unmounter === "" && !isDescriptor(plan.mountpoint);
+  return { fuseFd: fd, unmounter: waitsForUs ? UNMOUNT_PROGRAM : unmounter };
 }
 
 /**
  * Mounts a block device that may be written as type fuseblk. The kernel claims it for the mount, so
- * our own claim ends just before.
+ * our own claim ends just before. With iomap all of that comes with any mount, and the claim stays ours:
+ * whoever has it sets the block size.
  *
  * @returns undefined where it is to be an ordinary mount.
  * @throws MountFailure when somebody else has claimed the device in between.
@@ -195,11 +210,12 @@ function mountInKernel(
 function mountAsDevice(
   addon: Addon,
   plan: MountPlan,
-  { deviceFd, device, fs }: Image,
+  { deviceFd, device, fs, allowsIomap }: Image,
   request: MountRequest,
 ): MountResult | undefined {
   const possible =
     plan.mount.asDevice &&
+    !allowsIomap &&
     device.isBlockDevice &&
     fs.isWritable &&
     isAbsolute(request.fsname) &&
