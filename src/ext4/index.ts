@@ -20,7 +20,20 @@ export type { LogErasure } from "./journal/transaction.ts";
 export { copyFileRange } from "./map/copy.ts";
 export { FallocateMode, fallocate } from "./map/fallocate.ts";
 export { readFile, seekData, seekHole, streamFile } from "./map/file.ts";
+export { fitsInline } from "./map/inline-editor.ts";
 export { type Iomap, IomapType, iomapForRead, newIomap } from "./map/iomap.ts";
+export {
+  canLeaveData,
+  finishKernelUse,
+  finishKernelWrite,
+  giveReserveBack,
+  iomapForKernel,
+  iomapForKernelWrite,
+  isUncommitted,
+  leaveDataToKernel,
+  noteKernelEnd,
+  settleKernelEnds,
+} from "./map/kernel-data.ts";
 export { setSize } from "./map/truncate.ts";
 export { iomapForWrite, writeFile } from "./map/write.ts";
 export { mmpIntervalSeconds, mmpRefresh } from "./mount-protection.ts";
@@ -40,7 +53,9 @@ export {
   USER_VISIBLE,
   XFLAGS,
 } from "./ops/file-attributes.ts";
+export { freeze } from "./ops/freeze.ts";
 export { setLabel, setUuid } from "./ops/identity.ts";
+export { type Limits, limitsOf } from "./ops/limits.ts";
 export { link, removeDirectory, unlink } from "./ops/link.ts";
 export type { NewInode } from "./ops/new-inode.ts";
 export { readLink, sizeForStat } from "./ops/read-link.ts";

@@ -9,8 +9,9 @@
 import type { WritableDevice } from "../base/block-device.ts";
 import { Errno } from "../base/errno.ts";
 import { le16, setLe16, setLe32 } from "../base/layout.ts";
-import type { InodeNumber } from "../base/numbers.ts";
+import type { FsBlock, InodeNumber } from "../base/numbers.ts";
 import { Allocator } from "./alloc/allocator.ts";
+import { blockOf } from "./alloc/blocks.ts";
 import { storeCounts } from "./alloc/free-counts.ts";
 import { discardClusters } from "./alloc/trim.ts";
 import {
@@ -32,7 +33,8 @@ import { InPlaceTarget } from "./journal/in-place.ts";
 import { Jbd2Target } from "./journal/jbd2-target.ts";
 import type { Journal } from "./journal/journal.ts";
 import { openJournal, recoverForGood } from "./journal/recover-for-good.ts";
-import { Transactions } from "./journal/transaction.ts";
+import { type CommitTarget, Transactions } from "./journal/transaction.ts";
+import { finishKernelUses } from "./map/kernel-data.ts";
 import { StaleTails } from "./map/stale-tails.ts";
 import { finishTruncation } from "./map/truncate.ts";
 import { MountProtection } from "./mount-protection.ts";
@@ -70,6 +72,8 @@ export interface WriteOptions extends OpenOptions, TimesOptions {
   readonly onDamage?: (error: CorruptionError) => void;
   /** Tell the device of blocks that were freed, once that is durable. */
   readonly discard?: boolean;
+  /** Told of blocks that were freed, once that is durable and before they get another use. */
+  readonly onFreed?: (start: FsBlock, count: number) => void;
   /** New inodes belong to the group of their directory, as on BSD; what the image says if absent. */
   readonly bsdGroups?: boolean | undefined;
   /** Who may use the reserved blocks besides root; what the image says if absent. */
@@ -197,6 +201,7 @@ function allowChanges(
   });
   fs.setWriter({
     device,
+    kernelData: undefined,
     transactions,
     superblock,
     inPlace,
@@ -211,7 +216,10 @@ function allowChanges(
         options.onDamage?.(error);
         transactions.whenIdle(() => errors.report(error));
       },
-      onFreeClusters: options.discard === true ? (run) => discardClusters(fs, run) : () => {},
+      onFreeClusters: (run) => {
+        if (options.discard === true) discardClusters(fs, run);
+        options.onFreed?.(blockOf(fs, run.start), run.count * fs.superblock.clusterBlocks);
+      },
     }),
     xattrHints: new XattrHints(),
     quotas: quotasOf(fs, transactions, superblock.view),
@@ -237,6 +245,7 @@ export function closeFilesystem(fs: Filesystem): void {
   const { orphans, transactions, protection } = fs.writer;
   try {
     if (transactions.isAborted) return;
+    finishKernelUses(fs);
     for (const number of orphans.numbers()) releaseDamaged(fs, number);
     if (!transactions.isAborted) settleFilesystem(fs);
   } finally {
@@ -258,14 +267,24 @@ function releaseDamaged(fs: Filesystem, number: InodeNumber): void {
 /**
  * Writes everything and marks the filesystem as clean. Nothing may be changed after that.
  *
+ * @returns where commits went, and would have to go again.
  * @throws FsError EIO when something could not be written.
  */
-export function settleFilesystem(fs: Filesystem): void {
+export function settleFilesystem(fs: Filesystem): CommitTarget {
   const { transactions, inPlace, times } = fs.writer;
   times.store();
   transactions.checkpoint();
-  transactions.useTarget(inPlace);
+  const target = transactions.useTarget(inPlace);
   markClean(fs);
+  return target;
+}
+
+/** Makes a filesystem that was settled ready for changes again, which go to `target`. */
+export function unsettleFilesystem(fs: Filesystem, target: CommitTarget): void {
+  const { transactions } = fs.writer;
+  transactions.commit();
+  markMounted(fs, false);
+  transactions.useTarget(target);
 }
 
 /** The filesystem with what its journal held, and the journal, empty, if it has one. */

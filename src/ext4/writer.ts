@@ -8,6 +8,7 @@ import type { InodeTimes } from "./inode-times.ts";
 import type { InPlaceTarget } from "./journal/in-place.ts";
 import type { Journal } from "./journal/journal.ts";
 import type { Transactions } from "./journal/transaction.ts";
+import type { KernelData } from "./map/kernel-data.ts";
 import type { StaleTails } from "./map/stale-tails.ts";
 import type { MountProtection } from "./mount-protection.ts";
 import type { XattrHints } from "./ops/xattr-hints.ts";
@@ -23,6 +24,8 @@ export type InvalidateMappings = (inode: InodeNumber, from: number, end: number)
 
 export interface Writer {
   readonly device: WritableDevice;
+  /** Set while a kernel moves file contents by itself. */
+  kernelData: KernelData | undefined;
   readonly transactions: Transactions;
   readonly superblock: SuperblockEditor;
   /** Where changes go that no journal covers. */

@@ -9,6 +9,7 @@
  * @see fuse_kernel.h 7.45; the changelog at its top says which minor brought what
  */
 import { layout } from "../base/layout.ts";
+import { IomapOpcode } from "./iomap-abi.ts";
 
 export const KERNEL_VERSION = 7;
 /** The newest minor whose meaning is known here. */
@@ -30,7 +31,7 @@ export const Opcode = {
 } as const;
 
 const opcodeNames = new Map<number, string>(
-  Object.entries(Opcode).map(([name, opcode]) => [opcode, name]),
+  Object.entries({ ...Opcode, ...IomapOpcode }).map(([name, opcode]) => [opcode, name]),
 );
 
 /** `"LOOKUP"` for 1; `"opcode 999"` for a number that has no name here. */
@@ -212,7 +213,17 @@ export const Statx = layout("fuse_statx", 256, {
   rdevMinor:      [132, "le32"],
   devMajor:       [136, "le32"],
   devMinor:       [140, "le32"],
-  spare2:         [144, 112],
+  // From here on spare, but for a kernel with fuse+iomap.
+  mntId:                  [144, "le64"],
+  dioMemAlign:            [152, "le32"],
+  dioOffsetAlign:         [156, "le32"],
+  subvol:                 [160, "le64"],
+  atomicWriteUnitMin:     [168, "le32"],
+  atomicWriteUnitMax:     [172, "le32"],
+  atomicWriteSegmentsMax: [176, "le32"],
+  dioReadOffsetAlign:     [180, "le32"],
+  atomicWriteUnitMaxOpt:  [184, "le32"],
+  spare2:                 [188, 68],
 });
 
 // biome-ignore format: a table
@@ -234,7 +245,12 @@ export const StatxOut = layout("fuse_statx_out", 288, {
 });
 
 /** `fuse_statx.mask`: which fields are meant. @see statx(2) */
-export const StatxMask = { BASIC_STATS: 0x7ff, BTIME: 0x800 } as const;
+export const StatxMask = {
+  BASIC_STATS: 0x7ff,
+  BTIME: 0x800,
+  DIOALIGN: 0x2000,
+  WRITE_ATOMIC: 0x1_0000,
+} as const;
 
 // biome-ignore format: a table
 export const ForgetIn = layout("fuse_forget_in", 8, {
@@ -496,4 +512,8 @@ export const InitFlag = {
 } as const;
 
 /** `flags2`, which hold the flags from bit 32 on. */
-export const InitFlag2 = { ALLOW_IDMAP: 1 << 8 } as const;
+export const InitFlag2 = {
+  ALLOW_IDMAP: 1 << 8,
+  /** From minor version 99 on; to others it is HAS_IO_URING_BUFPOOL. @see iomap-abi.ts */
+  IOMAP: 1 << 11,
+} as const;

@@ -15,6 +15,7 @@ import { FileType, type Inode, type Timestamp } from "../ext4/index.ts";
 import { Attr, AttrOut, EntryOut, Statx, StatxMask, StatxOut, SxTime } from "./abi.ts";
 import { encodeDevice } from "./device-number.ts";
 import { STATX_ATTRIBUTES_MASK, statxAttributes } from "./file-flags.ts";
+import type { IomapState } from "./iomap-state.ts";
 import type { Lifetimes } from "./lifetimes.ts";
 import { nodeOf, ROOT_NODE } from "./nodes.ts";
 import type { ServedFilesystem } from "./served.ts";
@@ -84,11 +85,21 @@ export class AttributeWriter {
   readonly #gid: number | undefined;
   readonly #fmask: number | undefined;
   readonly #dmask: number | undefined;
+  readonly #iomap: IomapState | undefined;
 
-  /** @param lifetimes told of every node that a reply gives to the kernel. */
-  constructor(fs: ServedFilesystem, options: AttributeOptions, lifetimes?: Lifetimes) {
+  /**
+   * @param lifetimes told of every node that a reply gives to the kernel.
+   * @param iomap where the kernel may move file contents.
+   */
+  constructor(
+    fs: ServedFilesystem,
+    options: AttributeOptions,
+    lifetimes?: Lifetimes,
+    iomap?: IomapState,
+  ) {
     this.#fs = fs;
     this.#lifetimes = lifetimes;
+    this.#iomap = iomap;
     this.#blockSize = fs.blockSize;
     this.#entry = timeout(options.entryTimeout);
     this.#attr = timeout(options.attrTimeout);
@@ -150,6 +161,28 @@ export class AttributeWriter {
     this.#writeSxTime(view, at + Statx.mtime, inode.modifiedAt);
     setLe32(view, at, Statx.rdevMajor, inode.rdevMajor);
     setLe32(view, at, Statx.rdevMinor, inode.rdevMinor);
+    if (this.#iomap?.isActive === true && isRegular(inode.mode)) {
+      this.#writeDeviceLimits(view, at, inode, this.#iomap, mask);
+    }
+  }
+
+  /** What the device wants of direct I/O, which the kernel sends to it past us. */
+  #writeDeviceLimits(
+    view: DataView,
+    at: number,
+    inode: Inode,
+    iomap: IomapState,
+    mask: number,
+  ): void {
+    const { alignmentBytes } = iomap.host;
+    setLe32(view, at, Statx.dioMemAlign, alignmentBytes);
+    setLe32(view, at, Statx.dioOffsetAlign, alignmentBytes);
+    const atomic = iomap.isAtomic(inode) ? this.#blockSize : 0;
+    setLe32(view, at, Statx.atomicWriteUnitMin, atomic);
+    setLe32(view, at, Statx.atomicWriteUnitMax, atomic);
+    setLe32(view, at, Statx.atomicWriteSegmentsMax, atomic > 0 ? 1 : 0);
+    const known = StatxMask.DIOALIGN | (atomic > 0 ? StatxMask.WRITE_ATOMIC : 0);
+    setLe32(view, at, Statx.mask, mask | known);
   }
 
   #writeSxTime(view: DataView, base: number, instant: Timestamp): void {
@@ -173,7 +206,7 @@ export class AttributeWriter {
     setLe32(view, base, Attr.gid, this.#gid ?? inode.gid);
     setLe32(view, base, Attr.rdev, encodeDevice(inode.rdevMajor, inode.rdevMinor));
     setLe32(view, base, Attr.blksize, this.#blockSize);
-    setLe32(view, base, Attr.flags, 0);
+    setLe32(view, base, Attr.flags, this.#iomap?.attrFlags(inode) ?? 0);
   }
 
   #mode(mode: number): number {

@@ -101,12 +101,15 @@ export interface Channel {
    */
   noteForgotten(nodeId: number): void;
 
-  /** Moves nodes that were written to, and when, into `written`. @returns how many it took. */
-  takeWritten(): number;
-
   /**
-   * Tells the kernel something that is no answer to a request: notification `code` with `payload` behind
-   * the header. @returns zero or what the kernel says to that, as a negative errno.
+   * Tells the kernel something that it did not ask for. It answers at once, and takes no lock for that
+   * which a request in hand could hold.
+   *
+   * @param code the `error` field of such a message.
+   * @returns zero or a negative errno: ENOENT, ESTALE when the kernel does not know the node any more.
    */
   notify(code: number, payload: Uint8Array): number;
+
+  /** Moves nodes that were written to, and when, into `written`. @returns how many it took. */
+  takeWritten(): number;
 }

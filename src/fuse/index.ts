@@ -2,12 +2,13 @@
 export { opcodeName } from "./abi.ts";
 export type { AttributeOptions } from "./attributes.ts";
 export * from "./channel.ts";
-export { type IomapHost, IomapRequiredError } from "./iomap-host.ts";
+export type { IomapHost } from "./iomap-host.ts";
 export {
   type Connection,
+  IomapRequiredError,
   MAX_WRITE_BYTES,
+  NegotiationError,
   type NegotiationOptions,
-  ProtocolVersionError,
 } from "./negotiation.ts";
 export { nodeOf } from "./nodes.ts";
 export { type PresentationOptions, type ServedFilesystem, serveExt4 } from "./served.ts";

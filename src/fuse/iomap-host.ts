@@ -1,39 +1,37 @@
 /**
- * What the session asks of whoever made the mount, where the kernel may move file data by itself: to
- * register the device, and to give it the block size of the filesystem.
+ * What a session needs besides its channel where a kernel with fuse+iomap is to move file contents:
+ * the calls on the descriptors of the connection and of the device, which belong to whoever made the
+ * mount.
  */
-import { Errno } from "../base/errno.ts";
-import { FsError } from "../ext4/index.ts";
+import type { WritableDevice } from "../base/block-device.ts";
 
 export interface IomapHost {
+  /** A mount without it is of no use. */
+  readonly required: boolean;
+  /** Let the kernel keep mappings. */
+  readonly usesCache: boolean;
+  /** Where the filesystem starts on the device that is registered. */
+  readonly deviceOffsetBytes: number;
+  /** Alignment that direct I/O on the device wants of offsets and lengths, and of addresses. */
+  readonly alignmentBytes: number;
+  /** The least and the most that the device writes wholly or not at all; absent when it does not say. */
+  readonly atomicWriteBytes?: { readonly min: number; readonly max: number };
+  /** Reads and writes file contents past the page cache of the device; absent from a read-only mount. */
+  readonly contents: WritableDevice | undefined;
+
+  /** It was agreed on in INIT. */
+  onAgreed(): void;
   /**
-   * Registers the device with the connection, read-write unless the mount is read-only. To be called while
-   * IOMAP_CONFIG is handled. @returns a number above zero that mappings name it by, or a negative errno.
+   * Registers the device that the contents lie on; to be called while IOMAP_CONFIG is answered.
+   *
+   * @returns its number on the wire, from 1 on, or a negative errno.
    */
   registerDevice(): number;
   /**
-   * Sets the block size of the device's own page cache; a smaller one that it has already is tolerated.
+   * Has the page cache of the device work in units of `bytes`, so that no page of it holds metadata and
+   * contents.
    *
    * @returns zero or a negative errno.
    */
-  setBlockSize(deviceId: number, bytes: number): number;
-  /** To be called when iomap was agreed on in INIT. */
-  onAgreed?(): void;
-  /** Which writes the device carries out in one piece or not at all. */
-  readonly atomicWriteBytes?: { readonly min: number; readonly max: number };
-  /** Where the filesystem starts on the device that is registered. */
-  readonly deviceOffsetBytes: number;
-  /** No mount is better than one without iomap. */
-  readonly required: boolean;
-  /** Mappings are put into the kernel's cache. */
-  readonly usesCache: boolean;
-}
-
-/** The kernel does not offer iomap in INIT although the mount needs it. */
-export class IomapRequiredError extends FsError {
-  override readonly name = "IomapRequiredError";
-
-  constructor() {
-    super(Errno.EOPNOTSUPP, "needs iomap, which the kernel does not offer to this mount");
-  }
+  setBlockSize(device: number, bytes: number): number;
 }

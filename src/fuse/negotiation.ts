@@ -13,6 +13,7 @@ import {
   MINOR_VERSION_MAX,
   MINOR_VERSION_MIN,
 } from "./abi.ts";
+import { IOMAP_MINOR } from "./iomap-abi.ts";
 
 /**
  * The longest READ, WRITE and READDIR in pages, and the same in bytes on machines of 4 KiB pages.
@@ -94,6 +95,8 @@ export interface NegotiationOptions {
 export interface NegotiationNeeds {
   /** It can be written to. */
   readonly writable: boolean;
+  /** The kernel may move file contents by itself, if it knows how. */
+  readonly iomap: "forbid" | "use" | "require";
 }
 
 /** What was agreed. */
@@ -106,8 +109,22 @@ export interface Connection {
   readonly flags2: number;
 }
 
+/** The kernel lacks what the mount needs: there is nothing to serve. */
+export class NegotiationError extends FsError {
+  override readonly name: string = "NegotiationError";
+}
+
+/** The kernel was to move file contents by itself, and does not. */
+export class IomapRequiredError extends NegotiationError {
+  override readonly name = "IomapRequiredError";
+
+  constructor(why: string, errno: Errno | number = Errno.EOPNOTSUPP) {
+    super(errno as Errno, `iomap is needed: ${why}`);
+  }
+}
+
 /** The kernel speaks a protocol that is too old to be served. */
-export class ProtocolVersionError extends FsError {
+export class ProtocolVersionError extends NegotiationError {
   override readonly name = "ProtocolVersionError";
 
   constructor(offer: Offer) {
@@ -123,22 +140,39 @@ export class ProtocolVersionError extends FsError {
  * Decides the answer to an offer of the major version that we speak, or an older one.
  *
  * @throws ProtocolVersionError when it is too old.
+ * @throws IomapRequiredError when it cannot move file contents and must.
  */
 export function negotiate(
   offer: Offer,
-  { acl, idMapped, writable }: NegotiationOptions & NegotiationNeeds,
+  { acl, idMapped, writable, iomap }: NegotiationOptions & NegotiationNeeds,
 ): Connection {
   if (offer.major < KERNEL_VERSION || offer.minor < MINOR_VERSION_MIN) {
     throw new ProtocolVersionError(offer);
   }
   const wanted =
     WANTED | (acl === false ? 0 : InitFlag.POSIX_ACL) | (writable ? WANTED_TO_WRITE : 0);
+  const movesData = iomap !== "forbid" && offersIomap(offer);
+  if (iomap === "require" && !movesData) {
+    throw new IomapRequiredError("this kernel does not offer it for this mount");
+  }
+  const flags2 =
+    (idMapped === true ? InitFlag2.ALLOW_IDMAP : 0) | (movesData ? InitFlag2.IOMAP : 0);
   return {
-    minor: Math.min(offer.minor, MINOR_VERSION_MAX),
+    minor: movesData ? IOMAP_MINOR : Math.min(offer.minor, MINOR_VERSION_MAX),
     maxReadahead: offer.maxReadahead,
     flags: offer.flags & wanted,
-    flags2: offer.flags2 & (idMapped === true ? InitFlag2.ALLOW_IDMAP : 0),
+    flags2: offer.flags2 & flags2,
   };
+}
+
+/** The bit means something else to kernels of lower minor versions. */
+function offersIomap({ minor, flags2 }: Offer): boolean {
+  return minor >= IOMAP_MINOR && (flags2 & InitFlag2.IOMAP) !== 0;
+}
+
+/** True when the kernel moves file contents by itself. */
+export function usesIomap({ flags2 }: Connection): boolean {
+  return (flags2 & InitFlag2.IOMAP) !== 0;
 }
 
 /** True when both sides have the feature `flag`. */

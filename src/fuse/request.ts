@@ -29,6 +29,15 @@ export type CallerOf = (pid: number) => Caller | undefined;
 /** Who may do nothing in particular. */
 const NOBODY: Caller = { uid: UNTOLD, gid: UNTOLD };
 
+/** No kernel sends such a request: it is refused, and logged. */
+export class SuspectRequest extends FsError {
+  override readonly name = "SuspectRequest";
+
+  constructor(what: string) {
+    super(Errno.EINVAL, what);
+  }
+}
+
 /** What a handler may ask of a request. */
 export class Request {
   /** Over the whole buffer: read the fields of a struct at the base that `takeStruct` returned. */

@@ -2,6 +2,8 @@
  * What the protocol layer asks of a filesystem that it may change. Each method is the function of the
  * same name in `src/ext4/index.ts`, where it is documented.
  */
+import type { WritableDevice } from "../base/block-device.ts";
+import { Errno } from "../base/errno.ts";
 import type { InodeNumber } from "../base/numbers.ts";
 import type {
   AttributeChanges,
@@ -55,6 +57,14 @@ export interface ServedChanges {
 
   iomapForWrite(inode: Inode, offset: number, length: number, answer: Iomap): Iomap;
   writeFile(inode: Inode, offset: number, bytes: Uint8Array): number;
+  leaveDataToKernel(contents: WritableDevice): void;
+  iomapForKernelWrite(inode: Inode, offset: number, length: number, answer: Iomap): Iomap;
+  finishKernelWrite(inode: InodeNumber, offset: number, length: number, converts: boolean): number;
+  noteKernelEnd(inode: InodeNumber, end: number): void;
+  giveReserveBack(inode: InodeNumber): void;
+  finishKernelUse(inode: InodeNumber): void;
+  isUncommitted(inode: Inode): boolean;
+
   fallocate(inode: InodeNumber, mode: number, offset: number, length: number): void;
   copyFileRange(
     from: InodeNumber,
@@ -79,6 +89,10 @@ export interface ServedChanges {
   trimFree(start: number, length: number, minLength: number): number;
   checkpoint(erasure: LogErasure | undefined): void;
   shutdown(): void;
+  /** @throws FsError EBUSY when it is frozen already. */
+  freeze(): void;
+  /** @throws FsError EINVAL when it is not frozen. */
+  thaw(): void;
 
   syncFile(inode: InodeNumber, dataOnly: boolean): void;
   syncFilesystem(): void;
@@ -97,6 +111,7 @@ const ROOT_GROUP = 0;
 export function serveChanges(fs: Filesystem): ServedChanges {
   const { reserveUid, reserveGid } = fs.writer;
   let caller: Caller = { uid: ROOT_USER, gid: ROOT_GROUP };
+  let thaw: (() => void) | undefined;
   fs.writer.mayUseReserve = () => {
     const { uid, gid } = caller;
     const owns = uid === ROOT_USER || uid === reserveUid;
@@ -124,6 +139,15 @@ export function serveChanges(fs: Filesystem): ServedChanges {
     iomapForWrite: (inode, offset, length, answer) =>
       ext4.iomapForWrite(fs, inode, offset, length, answer),
     writeFile: (inode, offset, bytes) => ext4.writeFile(fs, inode, offset, bytes),
+    leaveDataToKernel: (contents) => ext4.leaveDataToKernel(fs, contents),
+    iomapForKernelWrite: (inode, offset, length, answer) =>
+      ext4.iomapForKernelWrite(fs, inode, offset, length, answer),
+    finishKernelWrite: (inode, offset, length, converts) =>
+      ext4.finishKernelWrite(fs, inode, offset, length, converts),
+    noteKernelEnd: (inode, end) => ext4.noteKernelEnd(fs, inode, end),
+    giveReserveBack: (inode) => ext4.giveReserveBack(fs, inode),
+    finishKernelUse: (inode) => ext4.finishKernelUse(fs, inode),
+    isUncommitted: (inode) => ext4.isUncommitted(fs, inode),
     fallocate: (inode, mode, offset, length) => ext4.fallocate(fs, inode, mode, offset, length),
     copyFileRange: (from, fromOffset, to, toOffset, length) =>
       ext4.copyFileRange(fs, from, fromOffset, to, toOffset, length),
@@ -136,6 +160,16 @@ export function serveChanges(fs: Filesystem): ServedChanges {
     trimFree: (start, length, minLength) => ext4.trimFree(fs, start, length, minLength),
     checkpoint: (erasure) => ext4.checkpointJournal(fs, erasure),
     shutdown: () => ext4.shutdown(fs, ext4.ShutdownMode.LOGFLUSH),
+    freeze() {
+      if (thaw !== undefined) throw new ext4.FsError(Errno.EBUSY, "the filesystem is frozen");
+      thaw = ext4.freeze(fs);
+    },
+    thaw() {
+      if (thaw === undefined) throw new ext4.FsError(Errno.EINVAL, "nothing is frozen");
+      const end = thaw;
+      thaw = undefined;
+      end();
+    },
     syncFile: (inode, dataOnly) => ext4.syncFile(fs, inode, dataOnly),
     syncFilesystem: () => ext4.syncFilesystem(fs),
     commit: () => fs.writer.transactions.commit(),

@@ -6,7 +6,7 @@
  * such entry, no such xattr) is a value.
  */
 import type { InodeNumber } from "../base/numbers.ts";
-import type { DirectorySink, Filesystem, Inode, Iomap } from "../ext4/index.ts";
+import type { DirectorySink, Filesystem, Inode, Iomap, Limits } from "../ext4/index.ts";
 import * as ext4 from "../ext4/index.ts";
 import { type ServedChanges, serveChanges } from "./served-changes.ts";
 
@@ -29,6 +29,9 @@ export interface ServedFilesystem {
   listXattrs(inode: InodeNumber): Uint8Array;
   totals(): ReturnType<typeof ext4.statFilesystem>;
   iomapForRead(inode: Inode, offset: number, length: number, answer: Iomap): Iomap;
+  iomapForKernel(inode: Inode, offset: number, length: number, answer: Iomap): Iomap;
+  fitsInline(inode: Inode, sizeBytes: number): boolean;
+  readonly limits: Limits;
   readFile(inode: Inode, offset: number, into: Uint8Array): number;
   seekData(inode: Inode, offset: number): number;
   seekHole(inode: Inode, offset: number): number;
@@ -72,6 +75,10 @@ export function serveExt4(
     totals: () => ext4.statFilesystem(fs, { minixdf }),
     iomapForRead: (inode, offset, length, answer) =>
       ext4.iomapForRead(fs, inode, offset, length, answer),
+    iomapForKernel: (inode, offset, length, answer) =>
+      ext4.iomapForKernel(fs, inode, offset, length, answer),
+    fitsInline: (inode, sizeBytes) => ext4.fitsInline(fs, inode, sizeBytes),
+    limits: ext4.limitsOf(fs),
     readFile: (inode, offset, into) => ext4.readFile(fs, inode, offset, into),
     seekData: (inode, offset) => ext4.seekData(fs, inode, offset),
     seekHole: (inode, offset) => ext4.seekHole(fs, inode, offset),

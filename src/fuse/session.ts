@@ -26,22 +26,28 @@ import {
 } from "./channel.ts";
 import { CorruptionLog } from "./corruption-log.ts";
 import type { IomapHost } from "./iomap-host.ts";
+import { IomapState } from "./iomap-state.ts";
 import { Lifetimes } from "./lifetimes.ts";
 import { ListingCaches } from "./listing-caches.ts";
 import {
   type Connection,
+  NegotiationError,
+  type NegotiationNeeds,
   type NegotiationOptions,
   negotiate,
-  ProtocolVersionError,
+  usesIomap,
 } from "./negotiation.ts";
-import { inodeOf } from "./nodes.ts";
-import { OPERATIONS } from "./operations/index.ts";
+import { inodeOf, nodeOf } from "./nodes.ts";
+import { operationOf } from "./operations/index.ts";
 import type { Context, Operation } from "./operations/operation.ts";
 import { Reply } from "./reply.ts";
-import { type CallerOf, Request } from "./request.ts";
+import { type CallerOf, Request, SuspectRequest } from "./request.ts";
 import type { ServedFilesystem } from "./served.ts";
 import type { ServedChanges } from "./served-changes.ts";
 import { TimerList } from "./timers.ts";
+
+/** So many lines say what of a kernel's requests was not to be believed. */
+const SUSPECT_LINES_MAX = 20;
 
 export interface SessionOptions extends AttributeOptions, NegotiationOptions {
   /** Takes a line about something that went wrong. */
@@ -56,7 +62,7 @@ export interface SessionOptions extends AttributeOptions, NegotiationOptions {
   readonly synchronous?: Synchronous;
   /** Finds out about callers that the kernel does not tell about. */
   readonly callerOf?: CallerOf;
-  /** What moves file data in the kernel; undefined where nothing does. */
+  /** Given where a kernel that can may move file contents by itself. */
   readonly iomap?: IomapHost;
   /** The clock of `every`, in milliseconds; one that never jumps if there is one. */
   readonly now?: () => number;
@@ -70,6 +76,7 @@ export class Session {
   readonly #channel: Channel;
   readonly #changes: ServedChanges | undefined;
   readonly #lifetimes: Lifetimes | undefined;
+  readonly #iomap: IomapState | undefined;
   readonly #request: Request;
   readonly #reply: Reply;
   readonly #context: Context & { connection: Connection | undefined };
@@ -78,7 +85,8 @@ export class Session {
   readonly #timers: TimerList;
   #announced = false;
   #ended = false;
-  #failure: ProtocolVersionError | undefined;
+  #failure: NegotiationError | undefined;
+  #suspectCount = 0;
 
   constructor(channel: Channel, fs: ServedFilesystem, options: SessionOptions) {
     this.#channel = channel;
@@ -89,10 +97,13 @@ export class Session {
     if (changes !== undefined) {
       this.#lifetimes = new Lifetimes(
         (number) => this.#release(number),
-        (node) => channel.noteForgotten(node),
+        (node) => this.#noteForgotten(node),
       );
     }
-    const attributes = new AttributeWriter(fs, options, this.#lifetimes);
+    if (options.iomap !== undefined) {
+      this.#iomap = new IomapState(options.iomap, channel, fs.blockSize);
+    }
+    const attributes = new AttributeWriter(fs, options, this.#lifetimes, this.#iomap);
     this.#reply = new Reply(channel.reply, fs, attributes);
     this.#corruption = new CorruptionLog(options.log);
     this.#timers = new TimerList(options.now ?? Date.now);
@@ -104,11 +115,14 @@ export class Session {
       lifetimes: this.#lifetimes,
       listings: new ListingCaches(),
       owner: options,
+      iomapState: this.#iomap,
+      log: options.log,
       connect: (offer) => {
         if (offer.major > KERNEL_VERSION) return undefined;
-        const writable = changes !== undefined;
-        context.connection = negotiate(offer, { ...options, writable });
-        return context.connection;
+        const connection = negotiate(offer, { ...options, ...this.#needs() });
+        if (usesIomap(connection)) options.iomap?.onAgreed();
+        context.connection = connection;
+        return connection;
       },
       end: () => {
         this.#ended = true;
@@ -116,6 +130,30 @@ export class Session {
       },
     };
     this.#context = context;
+  }
+
+  #needs(): NegotiationNeeds {
+    const { iomap } = this.#options;
+    const wish = iomap?.required === true ? "require" : "use";
+    return {
+      writable: this.#changes !== undefined,
+      iomap: iomap === undefined ? "forbid" : wish,
+    };
+  }
+
+  /**
+   * The file bytes from `from` up to `end` of `number` get another place, or none. On return neither
+   * the shim nor the kernel goes by an older answer any more.
+   */
+  invalidateMappings(number: InodeNumber, from: number, end: number): void {
+    const node = nodeOf(number);
+    if (this.#iomap?.isActive === true) this.#iomap.forgetMappings(node, number, from, end);
+    else this.#channel.invalidate(node, from, end);
+  }
+
+  /** Nothing needs the `length` bytes of the device from `offset` on any more. */
+  noteFreed(offset: number, length: number): void {
+    this.#iomap?.forgetDevice(offset, length);
   }
 
   /**
@@ -147,7 +185,7 @@ export class Session {
   /**
    * Serves until the kernel has unmounted or the channel closes.
    *
-   * @throws ProtocolVersionError when the kernel is too old; it has been told so.
+   * @throws NegotiationError when the kernel is not what the mount needs; it has been told so.
    */
   serve(): void {
     let length = this.#channel.next(NO_REPLY, this.#timers.waitMs);
@@ -194,7 +232,7 @@ export class Session {
   }
 
   #serveOne(): number {
-    const operation = OPERATIONS[this.#request.opcode];
+    const operation = operationOf(this.#request.opcode);
     if (operation === undefined) return this.#reply.error(Errno.ENOSYS);
     try {
       this.#request.verifyLength();
@@ -202,7 +240,7 @@ export class Session {
       if (this.#isSynchronous(operation)) this.#changes?.commit();
       return replyLength;
     } catch (error) {
-      if (error instanceof ProtocolVersionError) this.#failure = error;
+      if (error instanceof NegotiationError) this.#failure = error;
       return this.#reply.error(this.#errnoOf(error));
     }
   }
@@ -224,6 +262,14 @@ export class Session {
         );
       }
     }
+  }
+
+  /** The kernel has given all of a node back: its pages are on the device, or were not worth that. */
+  #noteForgotten(node: number): void {
+    this.#channel.noteForgotten(node);
+    if (this.#iomap?.isActive !== true) return;
+    this.#iomap.noteForgotten(node);
+    this.#try(`end of node ${node}`, () => this.#changes?.finishKernelUse(inodeOf(node)));
   }
 
   /** Frees an inode that nobody uses any more. Who forgets it cannot be told that this failed. */
@@ -252,6 +298,10 @@ export class Session {
       this.#changes?.reportCorruption(error);
       return error.errno;
     }
+    if (error instanceof SuspectRequest && this.#suspectCount < SUSPECT_LINES_MAX) {
+      this.#suspectCount += 1;
+      this.#options.log(`${where}: refused: ${error.message}`);
+    }
     if (error instanceof FsError) {
       if (error.errno === Errno.EIO) {
         this.#options.log(`${where}: ${error.message}${causeOf(error)}`);
@@ -267,7 +317,7 @@ export class Session {
   #describeRequest(): string {
     const { opcode, node, unique } = this.#request;
     const line = `${unique} ${opcodeName(opcode)} node ${node}`;
-    const describe = OPERATIONS[opcode]?.describe;
+    const describe = operationOf(opcode)?.describe;
     if (describe === undefined) return line;
     try {
       return `${line} ${describe(this.#request)}`;

@@ -17,6 +17,7 @@ import { Errno } from "../base/errno.ts";
 import { FileDevice } from "../device/file-device.ts";
 import {
   CorruptionError,
+  canLeaveData,
   closeFilesystem,
   type Filesystem,
   FsError,
@@ -30,7 +31,7 @@ import {
   type WriteOptions,
 } from "../ext4/index.ts";
 import { type Addon, OPEN_DIRECT, OPEN_EXCLUSIVE, OPEN_WRITE } from "../native/binding.ts";
-import { attachImage, isIomapOffered, lacksIomap } from "./iomap.ts";
+import { attachImage, type IomapDevice, iomapDevice, isIomapOffered, lacksIomap } from "./iomap.ts";
 import { errnoText, MountFailure } from "./mount-failure.ts";
 import type { ImagePlan, MountPlan, WritingPlan } from "./plan.ts";
 import { say } from "./print.ts";
@@ -43,13 +44,13 @@ export interface Image {
   readonly offsetBytes: number;
   readonly device: FileDevice;
   readonly fs: Filesystem;
-  /** The kernel may be told where on the device the data of files lie. */
-  readonly allowsIomap: boolean;
+  /** What the kernel is told of, where it may move the data of files by itself. */
+  readonly iomap: IomapDevice | undefined;
 }
 
 /** What the filesystem tells and asks while it is being changed. */
 export type ImageHooks = Required<
-  Pick<WriteOptions, "invalidateMappings" | "onDamage" | "onPanic" | "onAbort">
+  Pick<WriteOptions, "invalidateMappings" | "onDamage" | "onFreed" | "onPanic" | "onAbort">
 >;
 
 /**
@@ -92,8 +93,10 @@ export function openImage(
     const least = fs.superblock.blockSize;
     throw new MountFailure(`cache_size: takes at least one block, ${least} bytes`);
   }
-  const allowsIomap = isOffered && canBeMapped(plan, device, fs);
-  return { deviceFd, offsetBytes, device, fs, allowsIomap };
+  const place = { fd: deviceFd, offsetBytes, write: fs.isWritable };
+  const iomap =
+    isOffered && canBeMapped(plan, device, fs) ? iomapDevice(addon, plan, place, undo) : undefined;
+  return { deviceFd, offsetBytes, device, fs, iomap };
 }
 
 /** @throws MountFailure when nothing is left of it behind the offset. */
@@ -137,9 +140,8 @@ function asLoopDevice(
 
 /** Whether the data of files lies where their maps say. @throws MountFailure when it has to. */
 function canBeMapped(plan: MountPlan, device: FileDevice, fs: Filesystem): boolean {
-  if (fs.overlay !== undefined)
-    return lacksIomap(plan, "but its journal is not empty and cannot be replayed without writing");
-  return device.isBlockDevice;
+  if (canLeaveData(fs)) return device.isBlockDevice;
+  return lacksIomap(plan, "but its journal is not empty and cannot be replayed without writing");
 }
 
 /** What is the same for all ways to open the image. */

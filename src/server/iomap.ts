@@ -8,6 +8,7 @@
  * Where something is missing the shim moves the data, unless the mount is not to be without.
  */
 import { Errno } from "../base/errno.ts";
+import { FileDevice } from "../device/file-device.ts";
 import type { IomapHost } from "../fuse/index.ts";
 import {
   type Addon,
@@ -73,52 +74,78 @@ export function attachImage(
   return undefined;
 }
 
-/** The block device that the kernel is told of. */
-export interface IomapDevice {
+/** The block device that the kernel is to be told of. */
+export interface IomapDevice
+  extends Pick<
+    IomapHost,
+    "alignmentBytes" | "atomicWriteBytes" | "contents" | "deviceOffsetBytes"
+  > {
   readonly fd: number;
-  /** Where the filesystem starts on it. */
+}
+
+/** How a filesystem lies on a block device. */
+export interface Placement {
+  readonly fd: number;
   readonly offsetBytes: number;
+  readonly write: boolean;
+}
+
+/**
+ * Finds out what there is to know of the device, and opens it once more for contents that the kernel
+ * leaves to us: past its page cache, because what the kernel reads and writes does not go through that.
+ *
+ * @param undo takes what closes it again.
+ * @throws MountFailure when that is not possible.
+ */
+export function iomapDevice(
+  addon: Addon,
+  plan: MountPlan,
+  { fd, offsetBytes, write }: Placement,
+  undo: (() => void)[],
+): IomapDevice {
+  const path = `/proc/self/fd/${fd}`;
+  const directFd = addon.openDevice(path, OPEN_DIRECT | (write ? OPEN_WRITE : 0));
+  if (directFd < 0) throw new MountFailure(`cannot be opened for iomap: ${errnoText(-directFd)}`);
+  undo.push(() => addon.closeDescriptor(directFd));
+  const info = addon.deviceInfo(directFd);
+  if (typeof info === "number") throw new MountFailure(`has no size: ${errnoText(-info)}`);
+  const { alignmentBytes, atomicWriteMinBytes: min, atomicWriteMaxBytes: max } = info;
+  return {
+    fd,
+    deviceOffsetBytes: offsetBytes,
+    alignmentBytes,
+    ...(max === 0 ? {} : { atomicWriteBytes: { min, max } }),
+    contents: write ? new FileDevice(addon, directFd, offsetBytes, plan.device) : undefined,
+  };
 }
 
 type HostCalls = Pick<
   Addon,
-  | "avoidRecursion"
-  | "blockSize"
-  | "deviceInfo"
-  | "openBacking"
-  | "setBackingBlockSize"
-  | "setBlockSize"
+  "avoidRecursion" | "blockSize" | "openBacking" | "setBackingBlockSize" | "setBlockSize"
 >;
 
 /** What the session needs for a mount that exists as the connection `fuseFd`. */
 export function iomapHost(
   addon: HostCalls,
   plan: MountPlan,
-  { fd, offsetBytes }: IomapDevice,
+  { fd, ...device }: IomapDevice,
   fuseFd: number,
 ): IomapHost {
   return {
+    ...device,
+    required: plan.iomap === "require",
+    usesCache: plan.iomapCache,
+    onAgreed() {
+      // Who cannot be kept from that is no worse off than any server of FUSE.
+      addon.avoidRecursion(fuseFd);
+    },
     registerDevice: () => addon.openBacking(fuseFd, fd, BACKING_IOMAP_DEVICE, 0),
-    setBlockSize(deviceId, bytes) {
+    setBlockSize(id, bytes) {
       // The kernel may do it in our name; if we have the right to, we can do it ourselves.
-      if (addon.setBackingBlockSize(fuseFd, deviceId, bytes) === 0) return 0;
+      if (addon.setBackingBlockSize(fuseFd, id, bytes) === 0) return 0;
       const error = addon.setBlockSize(fd, bytes);
       const now = error === 0 ? bytes : addon.blockSize(fd);
       return now > 0 && now <= bytes ? 0 : error;
     },
-    onAgreed() {
-      // One that cannot be spared from that is no worse off than any server of FUSE.
-      addon.avoidRecursion(fuseFd);
-    },
-    ...atomicWritesOf(addon, fd),
-    deviceOffsetBytes: offsetBytes,
-    required: plan.iomap === "require",
-    usesCache: plan.iomapCache,
   };
-}
-
-function atomicWritesOf(addon: HostCalls, fd: number): Pick<IomapHost, "atomicWriteBytes"> {
-  const info = addon.deviceInfo(fd);
-  if (typeof info === "number" || info.atomicWriteMaxBytes === 0) return {};
-  return { atomicWriteBytes: { min: info.atomicWriteMinBytes, max: info.atomicWriteMaxBytes } };
 }

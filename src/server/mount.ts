@@ -8,8 +8,14 @@
  */
 import { isAbsolute } from "node:path";
 import { Errno } from "../base/errno.ts";
-import { closeFilesystem, type Filesystem, mmpIntervalSeconds, mmpRefresh } from "../ext4/index.ts";
-import { type Channel, MAX_WRITE_BYTES, nodeOf, Session, serveExt4 } from "../fuse/index.ts";
+import {
+  closeFilesystem,
+  type Filesystem,
+  mmpIntervalSeconds,
+  mmpRefresh,
+  settleKernelEnds,
+} from "../ext4/index.ts";
+import { type Channel, MAX_WRITE_BYTES, Session, serveExt4 } from "../fuse/index.ts";
 import type { Addon, MountRequest, MountResult, NativeChannel } from "../native/binding.ts";
 import { callerOf } from "./caller.ts";
 import { type Image, openImage } from "./image.ts";
@@ -22,6 +28,8 @@ import { unwind } from "./unwind.ts";
 /** Threads that wait for the device so that the request loop does not. */
 const IO_THREADS = 4;
 const MS_PER_SECOND = 1000;
+/** By then the kernel has written what it was to. @see dirty_expire_centisecs in proc_sys_vm(5) */
+const WRITEBACK_SECONDS = 60;
 /** The smallest page of any machine: the largest block that all kernels take of a block device. */
 const DEVICE_BLOCK_BYTES_MAX = 4096;
 
@@ -44,8 +52,7 @@ export interface Mount {
   /**
    * Serves until the mount or the connection is gone.
    *
-   * @throws ProtocolVersionError when the kernel is too old.
-   * @throws IomapRequiredError when it does not offer after all what the mount needs.
+   * @throws NegotiationError when the kernel is not what the mount needs.
    */
   serve(): void;
   /**
@@ -72,15 +79,16 @@ export function makeMount(addon: Addon, plan: MountPlan, hooks: MountHooks): Mou
     unwind(undoImage);
   };
   const tell = (line: string): void => say(`${plan.device}: ${line}`);
-  let channel: NativeChannel | undefined;
   let session: Session | undefined;
+  let blockBytes = 0;
   try {
     for (const notice of plan.notices) tell(notice);
     const image = openImage(
       addon,
       plan,
       {
-        invalidateMappings: (inode, from, end) => channel?.invalidate(nodeOf(inode), from, end),
+        invalidateMappings: (inode, from, end) => session?.invalidateMappings(inode, from, end),
+        onFreed: (start, count) => session?.noteFreed(start * blockBytes, count * blockBytes),
         onDamage: (error) => session?.reportDamage(error),
         onPanic: panic,
         onAbort: (error) => tell(`nothing is written any more: ${reasonOf(error)}`),
@@ -88,28 +96,26 @@ export function makeMount(addon: Addon, plan: MountPlan, hooks: MountHooks): Mou
       undoImage,
     );
     const { deviceFd, offsetBytes, device, fs } = image;
+    blockBytes = fs.superblock.blockSize;
     const { fuseFd, unmounter } = mountInKernel(addon, plan, image, undo);
-    channel = new addon.Channel({
+    const channel = new addon.Channel({
       fuseFd,
       deviceFd,
       deviceDirect: plan.image.direct,
       deviceOffsetBytes: offsetBytes,
-      blockBytes: fs.superblock.blockSize,
+      blockBytes,
       bodyBytesMax: MAX_WRITE_BYTES,
       ioThreads: IO_THREADS,
       traceTransfers: plan.trace,
     });
-    const opened = channel;
-    undo.push(() => opened.close());
-    device.beforeFlush(() => opened.drain());
-    session = new Session(hooks.wrapChannel(opened), serveExt4(fs, plan.presentation), {
+    undo.push(() => channel.close());
+    device.beforeFlush(() => channel.drain());
+    session = new Session(hooks.wrapChannel(channel), serveExt4(fs, plan.presentation), {
       ...plan.session,
       log: tell,
       callerOf,
       ...(plan.trace ? { trace: say } : {}),
-      ...(image.allowsIomap
-        ? { iomap: iomapHost(addon, plan, { fd: deviceFd, offsetBytes }, fuseFd) }
-        : {}),
+      ...(image.iomap === undefined ? {} : { iomap: iomapHost(addon, plan, image.iomap, fuseFd) }),
       onReady: hooks.onReady,
       onDestroy: () => {
         finish();
@@ -120,12 +126,12 @@ export function makeMount(addon: Addon, plan: MountPlan, hooks: MountHooks): Mou
     const finish = once(() => closeMounted(served, fs));
     startTimers(served, fs, plan.image.writing);
     return {
-      channel: opened,
+      channel,
       fuseFd,
       unmounter,
       serve: () => served.serve(),
       finish,
-      isUnmounted: () => served.isEnded || opened.closedBy() === Errno.ENODEV,
+      isUnmounted: () => served.isEnded || channel.closedBy() === Errno.ENODEV,
       close,
     };
   } catch (error) {
@@ -137,7 +143,10 @@ export function makeMount(addon: Addon, plan: MountPlan, hooks: MountHooks): Mou
 /** What has to happen again and again while the filesystem may be changed. */
 function startTimers(session: Session, fs: Filesystem, writing: WritingPlan | undefined): void {
   if (!fs.isWritable || writing === undefined) return;
-  session.every(writing.commitSeconds * MS_PER_SECOND, () => fs.writer.transactions.commit());
+  session.every(writing.commitSeconds * MS_PER_SECOND, () => {
+    settleKernelEnds(fs, WRITEBACK_SECONDS);
+    fs.writer.transactions.commit();
+  });
   const mmpSeconds = mmpIntervalSeconds(fs);
   if (mmpSeconds !== undefined) {
     session.every(mmpSeconds * MS_PER_SECOND, () => mmpRefresh(fs));
@@ -195,7 +204,8 @@ function mountInKernel(
     mountAsDevice(addon, plan, image, request) ?? addon.mount(request);
   if (fd < 0) throw new MountFailure(`${message}: ${errnoText(-fd)}`);
   undo.push(() => addon.closeDescriptor(fd));
-  const waitsForUs = image.allowsIomap && unmounter === "" && !isDescriptor(plan.mountpoint);
+  const waitsForUs =
+    image.iomap !== undefined && unmounter === "" && !isDescriptor(plan.mountpoint);
   return { fuseFd: fd, unmounter: waitsForUs ? UNMOUNT_PROGRAM : unmounter };
 }
 
@@ -210,12 +220,12 @@ function mountInKernel(
 function mountAsDevice(
   addon: Addon,
   plan: MountPlan,
-  { deviceFd, device, fs, allowsIomap }: Image,
+  { deviceFd, device, fs, iomap }: Image,
   request: MountRequest,
 ): MountResult | undefined {
   const possible =
     plan.mount.asDevice &&
-    !allowsIomap &&
+    iomap === undefined &&
     device.isBlockDevice &&
     fs.isWritable &&
     isAbsolute(request.fsname) &&

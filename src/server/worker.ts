@@ -3,7 +3,7 @@
  * request loop: nothing that depends on its event loop happens until the connection closes.
  */
 import { parentPort, workerData } from "node:worker_threads";
-import { type Channel, IomapRequiredError, ProtocolVersionError } from "../fuse/index.ts";
+import { type Channel, NegotiationError } from "../fuse/index.ts";
 import { type Addon, loadAddon, type NativeChannel } from "../native/binding.ts";
 import { Control, type WorkerData, type WorkerMessage } from "./messages.ts";
 import { type Mount, makeMount } from "./mount.ts";
@@ -49,8 +49,7 @@ function serve(addon: Addon, plan: MountPlan, mount: Mount): void {
   try {
     mount.serve();
   } catch (error) {
-    const isRefused = error instanceof ProtocolVersionError || error instanceof IomapRequiredError;
-    if (!isRefused) throw error;
+    if (!(error instanceof NegotiationError)) throw error;
     addon.unmount(plan.mountpoint, unmounter);
     mount.close();
     tell({ kind: "failed", reason: error.message });

@@ -19,6 +19,7 @@ const OFFSET = 1 << 20;
 const NO_HOOKS = {
   invalidateMappings: () => {},
   onDamage: () => {},
+  onFreed: () => {},
   onPanic: () => {},
   onAbort: () => {},
 };
@@ -70,9 +71,11 @@ describe.skipIf(skip)("openImage() where the kernel has iomap", () => {
     "attaches a file to a loop device (%s)",
     (options) => {
       const opened = open(image, options);
-      expect(opened).toMatchObject({ allowsIomap: true, offsetBytes: 0 });
+      expect(opened).toMatchObject({ iomap: { fd: opened.deviceFd, deviceOffsetBytes: 0 } });
       expect(isOnBlockDevice(opened)).toBe(true);
-      expect(opened.fs.isWritable).toBe(!options.startsWith("ro"));
+      const isWritable = !options.startsWith("ro");
+      expect(opened.fs.isWritable).toBe(isWritable);
+      expect(opened.iomap?.contents?.sizeBytes).toBe(isWritable ? 8 << 20 : undefined);
       expect(devicesOf(image)).toMatch(/^\/dev\/loop\d+$/);
       unwind(undo);
       expect(devicesOf(image)).toBe("");
@@ -91,7 +94,7 @@ describe.skipIf(skip)("openImage() where the kernel has iomap", () => {
     run("truncate", ["-s", `${OFFSET}`, disk]);
     run("sh", ["-c", 'cat "$1" >> "$2"', "sh", image, disk]);
     const opened = open(disk, `offset=${OFFSET}`);
-    expect(opened).toMatchObject({ allowsIomap: true, offsetBytes: 0 });
+    expect(opened).toMatchObject({ iomap: { fd: opened.deviceFd, deviceOffsetBytes: 0 } });
     closeFilesystem(opened.fs);
     unwind(undo);
     run("sh", ["-c", `tail -c +${OFFSET + 1} "$1" > "$2"`, "sh", disk, image]);
@@ -101,14 +104,14 @@ describe.skipIf(skip)("openImage() where the kernel has iomap", () => {
   test("uses a block device as it is", () => {
     const device = loopDevice(scope, image, true);
     const opened = open(device, "iomap");
-    expect(opened).toMatchObject({ allowsIomap: true, offsetBytes: 0 });
+    expect(opened).toMatchObject({ iomap: { fd: opened.deviceFd, deviceOffsetBytes: 0 } });
     unwind(undo);
-    expect(open(device, "iomap=0").allowsIomap).toBe(false);
+    expect(open(device, "iomap=0").iomap).toBeUndefined();
   });
 
   test("leaves the file alone where iomap is forbidden", () => {
     const opened = open(image, "iomap=0");
-    expect(opened.allowsIomap).toBe(false);
+    expect(opened.iomap).toBeUndefined();
     expect(isOnBlockDevice(opened)).toBe(false);
     expect(devicesOf(image)).toBe("");
   });
@@ -120,32 +123,32 @@ describe.skipIf(skip)("openImage() where the kernel has iomap", () => {
     expect(() => open(image, "ro,iomap")).toThrow(/^needs iomap, .*EBUSY/);
     unwind(undo);
     const opened = open(image, "ro");
-    expect(opened.allowsIomap).toBe(false);
+    expect(opened.iomap).toBeUndefined();
     expect(isOnBlockDevice(opened)).toBe(false);
   });
 
   test("lets several mounts read an image", () => {
-    expect(open(image, "ro").allowsIomap).toBe(true);
-    expect(open(image, "ro").allowsIomap).toBe(false);
+    expect(open(image, "ro").iomap).toBeDefined();
+    expect(open(image, "ro").iomap).toBeUndefined();
   });
 
   test("moves no data in the kernel where the journal is replayed in memory", () => {
     image = imageFile(scope, "dirty-4k");
     const opened = open(image, "ro");
-    expect(opened.allowsIomap).toBe(false);
+    expect(opened.iomap).toBeUndefined();
     expect(isOnBlockDevice(opened)).toBe(false);
     unwind(undo);
     expect(() => open(image, "ro", "iomap")).toThrow(/^needs iomap, but its journal is not empty/);
     unwind(undo);
     const device = loopDevice(scope, image, true);
-    expect(open(device, "ro").allowsIomap).toBe(false);
+    expect(open(device, "ro").iomap).toBeUndefined();
   });
 
   test.each(["norecovery", "ro,norecovery", "ro,kernel", "rw"])(
     "does so where it is not (%s)",
     (options) => {
       image = imageFile(scope, "dirty-4k");
-      expect(open(image, options).allowsIomap).toBe(true);
+      expect(open(image, options).iomap).toBeDefined();
     },
   );
 

@@ -21,6 +21,12 @@ const SIZES: Record<string, number> = {
   fuse_write_in: 40, fuse_write_out: 8, fuse_fsync_in: 16, fuse_fallocate_in: 32,
   fuse_copy_file_range_in: 56, fuse_copy_file_range_out: 8, fuse_setxattr_in: 16,
   fuse_setxattr_in_compat: 8,
+  // Of the patch series: docs/iomap.md.
+  fuse_iomap_io: 32, fuse_iomap_begin_in: 32, fuse_iomap_begin_out: 64, fuse_iomap_end_in: 72,
+  fuse_iomap_ioend_in: 48, fuse_iomap_ioend_out: 8, fuse_iomap_config_in: 64,
+  fuse_iomap_config_out: 100, fuse_freezefs_in: 8, fuse_shutdownfs_in: 8, fuse_range: 16,
+  fuse_iomap_dev_inval_out: 24, fuse_iomap_inval_mappings_out: 48,
+  fuse_iomap_upsert_mappings_out: 80,
 };
 
 test("every struct of the wire has the size that the kernel's header gives it", () => {

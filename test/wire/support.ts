@@ -104,10 +104,11 @@ export class FakeChannel implements Channel {
   readonly unmapped: number[] = [];
   /** Nodes that the shim was told the kernel has forgotten. */
   readonly forgottenByKernel: number[] = [];
+  /** What the kernel was told without having asked. */
   readonly notifications: { readonly code: number; readonly payload: Uint8Array }[] = [];
+  notifyResult = 0;
   dataLoads = 0;
   storeResult = 0;
-  notifyResult = 0;
   readonly #written: (readonly number[])[] = [];
   readonly #script: (Uint8Array | "timeout")[];
   #inHand = false;
@@ -244,6 +245,12 @@ export function filesystem(answers: Partial<ServedFilesystem> = {}): ServedFiles
     listXattrs: notExpected,
     totals: notExpected,
     iomapForRead: notExpected,
+    iomapForKernel: notExpected,
+    fitsInline: () => false,
+    limits: {
+      maxFileBytes: 0xffff_ffff * 4096,
+      times: { granularityNs: 1, min: -(2 ** 31), max: 2 ** 34 - 2 ** 31 - 1 },
+    },
     readFile: notExpected,
     seekData: notExpected,
     seekHole: notExpected,

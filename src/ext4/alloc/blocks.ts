@@ -179,7 +179,8 @@ function goalCluster(fs: Filesystem, goal: FsBlock): number {
   return isInside ? Math.floor((goal - firstDataBlock) / clusterBlocks) : 0;
 }
 
-function blockOf(fs: Filesystem, cluster: number): FsBlock {
+/** The first block of a cluster, counted over all groups. */
+export function blockOf(fs: Filesystem, cluster: number): FsBlock {
   const { firstDataBlock, clusterBlocks } = fs.superblock;
   return (cluster * clusterBlocks + firstDataBlock) as FsBlock;
 }

@@ -301,6 +301,8 @@ export class Transactions {
   #current: Tx | undefined;
   readonly #whenIdle: (() => void)[] = [];
   #aborted: FsError | undefined;
+  /** Set while nothing is changed: what operations get. */
+  #held: FsError | undefined;
 
   constructor({ blocks, inodes, groups, target, now, onAbort }: TransactionsOptions) {
     this.blocks = blocks;
@@ -332,10 +334,16 @@ export class Transactions {
     return this.#target.blocksMax - this.#hookCredits;
   }
 
-  /** Sends all further commits to `target`. Nothing may wait to be committed. */
-  useTarget(target: CommitTarget): void {
+  /**
+   * Sends all further commits to `target`. Nothing may wait to be committed.
+   *
+   * @returns where they went until now.
+   */
+  useTarget(target: CommitTarget): CommitTarget {
     if (this.hasChanges) throw new Error("changes were made for another target");
+    const before = this.#target;
     this.#target = target;
+    return before;
   }
 
   /**
@@ -364,7 +372,8 @@ export class Transactions {
    *   throws.
    */
   transact<T>(credits: number, operation: (tx: Tx) => T): T {
-    if (this.#aborted !== undefined) throw this.#aborted;
+    const refusal = this.#aborted ?? this.#held;
+    if (refusal !== undefined) throw refusal;
     if (this.#current !== undefined) throw new Error("a handle within a handle");
     if (this.#running.size + credits > this.creditsMax) this.commit();
     if (this.inodes.changedCount >= CHANGED_INODES_MAX) this.#storeInodesEarly();
@@ -419,14 +428,14 @@ export class Transactions {
   }
 
   /**
-   * Makes all finished operations durable. Does nothing when there are none.
+   * Makes all finished operations durable. Does nothing when there are none, or while they are held.
    *
    * @throws FsError EIO when that fails; from then on nothing can be changed.
    */
   commit(): void {
     if (this.#aborted !== undefined) throw this.#aborted;
     const transaction = this.#running;
-    if (transaction.isEmpty) return;
+    if (transaction.isEmpty || this.#held !== undefined) return;
     try {
       this.#run((tx) => {
         for (const hook of this.#beforeCommit) hook(tx);
@@ -472,6 +481,19 @@ export class Transactions {
     if (this.#aborted !== undefined) return;
     this.#aborted = refusal ?? new FsError(Errno.EROFS, "the filesystem has become read-only");
     this.#onAbort(error);
+  }
+
+  /**
+   * Lets nothing be changed for a while. Times that change meanwhile wait for the end of it.
+   *
+   * @param refusal what operations get.
+   * @returns a function that ends it.
+   */
+  hold(refusal: FsError): () => void {
+    this.#held = refusal;
+    return () => {
+      this.#held = undefined;
+    };
   }
 
   /** Puts the changed inodes into their blocks, so that they need not all stay in memory. */

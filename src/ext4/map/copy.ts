@@ -6,6 +6,7 @@ import type { Filesystem } from "../filesystem.ts";
 import type { Inode } from "../format/inode.ts";
 import { readFile } from "./file.ts";
 import { IomapType, iomapForRead, newIomap } from "./iomap.ts";
+import { finishKernelUse, settleKernelEnd } from "./kernel-data.ts";
 import { syncIfWanted } from "./synchronous.ts";
 import { setSize } from "./truncate.ts";
 import { refuseUnwritable, writeBytes } from "./write.ts";
@@ -30,6 +31,8 @@ export function copyFileRange(
   toOffset: number,
   length: number,
 ): number {
+  settleKernelEnd(fs, from);
+  finishKernelUse(fs, to);
   const source = fs.inode(from);
   const target = fs.inode(to);
   refuseUnwritable(target);

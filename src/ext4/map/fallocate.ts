@@ -26,6 +26,7 @@ import { allocateRun, freeRuns, MAP_CREDITS } from "./change.ts";
 import { ExtentEditor } from "./extent-editor.ts";
 import { moveOutOfLine } from "./inline-editor.ts";
 import { findRun } from "./iomap.ts";
+import { finishKernelUse } from "./kernel-data.ts";
 import { HOLE, newRun, type Run } from "./run.ts";
 import { maxFileSize, setFileSize, touch } from "./size.ts";
 import { syncIfWanted } from "./synchronous.ts";
@@ -73,6 +74,7 @@ export function fallocate(
   if (offset + length > maxFileSize(fs, inode)) {
     throw new FsError(Errno.EFBIG, `inode ${number} cannot have ${offset + length} bytes`);
   }
+  finishKernelUse(fs, number);
   moveOutOfLine(fs, inode);
   perform(fs, inode, offset, length);
   syncIfWanted(fs, inode);

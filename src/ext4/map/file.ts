@@ -8,6 +8,7 @@ import { readDevice } from "../cache/block-cache.ts";
 import { FsError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
 import { type Inode, InodeFlags } from "../format/inode.ts";
+import { contentsDevice } from "./contents-device.ts";
 import { inlineData } from "./inline-data.ts";
 import { holdsMetadata, IomapType, iomapForRead, newIomap, readFileBlock } from "./iomap.ts";
 
@@ -25,6 +26,7 @@ export function readFile(fs: Filesystem, inode: Inode, offset: number, into: Uin
   const { blockSize } = fs.superblock;
   const end = Math.min(inode.sizeBytes, offset + into.length);
   const isCached = holdsMetadata(inode);
+  const source = fs.isWritable ? contentsDevice(fs) : fs.device;
   const answer = newIomap();
   for (let at = offset; at < end; at += answer.length) {
     iomapForRead(fs, inode, at, end - at, answer);
@@ -33,7 +35,7 @@ export function readFile(fs: Filesystem, inode: Inode, offset: number, into: Uin
       answer.length = Math.min(answer.length, blockSize - (at % blockSize));
     }
     const part = into.subarray(at - offset, Math.min(at + answer.length, end) - offset);
-    if (answer.type === IomapType.MAPPED) readDevice(fs.device, answer.addr, part);
+    if (answer.type === IomapType.MAPPED) readDevice(source, answer.addr, part);
     else if (answer.type === IomapType.INLINE) readInline(fs, inode, at, part);
     else part.fill(0);
   }

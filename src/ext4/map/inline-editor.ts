@@ -18,6 +18,7 @@ import { INLINE_DATA } from "../format/xattr.ts";
 import type { Tx } from "../journal/transaction.ts";
 import { inlineDataRoom, storeXattr } from "../ops/xattr-store.ts";
 import { allocateRun, initBlockMap, MAP_CREDITS } from "./change.ts";
+import { contentsDevice } from "./contents-device.ts";
 import { inlineData } from "./inline-data.ts";
 import { setFileSize, touch } from "./size.ts";
 
@@ -77,7 +78,7 @@ function moveOut(fs: Filesystem, tx: Tx, inode: Inode): void {
   initBlockMap(fs, inode);
   if (bytes.length === 0) return;
   const { start } = allocateRun(fs, tx, inode, 0 as FileBlock, 1, false);
-  fs.writer.device.write(start * blockSize, resized(bytes, blockSize));
+  contentsDevice(fs).write(start * blockSize, resized(bytes, blockSize));
 }
 
 function store(fs: Filesystem, tx: Tx, inode: Inode, whole: Uint8Array): void {

@@ -113,15 +113,18 @@ export function iomapForRead(
   }
   findRun(fs, inode, fileBlock as FileBlock, run);
   const into = offset - fileBlock * blockSize;
-  answer.length = run.count * blockSize - into;
-  if (run.fsBlock === HOLE) {
-    answer.type = IomapType.HOLE;
-    return answer;
-  }
-  answer.addr = run.fsBlock * blockSize + into;
-  answer.type = run.unwritten ? IomapType.UNWRITTEN : IomapType.MAPPED;
-  if (!run.unwritten) takeOutReplayed(fs, run, into, answer);
+  answerRun(fs, run, into, answer);
+  if (answer.type === IomapType.MAPPED) takeOutReplayed(fs, run, into, answer);
   return answer;
+}
+
+/** Makes `answer` what `found` says, from byte `into` of it on. */
+export function answerRun(fs: Filesystem, found: Run, into: number, answer: Iomap): void {
+  const { blockSize } = fs.superblock;
+  answer.length = found.count * blockSize - into;
+  answer.addr = found.fsBlock === HOLE ? -1 : found.fsBlock * blockSize + into;
+  if (found.fsBlock === HOLE) answer.type = IomapType.HOLE;
+  else answer.type = found.unwritten ? IomapType.UNWRITTEN : IomapType.MAPPED;
 }
 
 /** Data blocks that the journal holds newer bytes of are not (yet) right on the device. */

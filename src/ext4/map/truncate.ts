@@ -17,6 +17,7 @@ import { ORPHAN_CREDITS } from "../orphans.ts";
 import { Budget, STEP_CREDITS } from "./budget.ts";
 import { freeInSteps, freeRuns, hasBlockMap } from "./change.ts";
 import { fitsInline, moveOutOfLine, resizeInline } from "./inline-editor.ts";
+import { finishKernelUse } from "./kernel-data.ts";
 import { maxFileSize, setFileSize, touch } from "./size.ts";
 import { syncIfWanted } from "./synchronous.ts";
 import { refuseUnwritable, SIZE_CREDITS, zeroTail } from "./write.ts";
@@ -28,6 +29,7 @@ import { refuseUnwritable, SIZE_CREDITS, zeroTail } from "./write.ts";
  * @throws FsError EFBIG when no file can be that large; EISDIR, EINVAL, ENOKEY, EPERM.
  */
 export function setSize(fs: Filesystem, number: InodeNumber, sizeBytes: number): void {
+  finishKernelUse(fs, number);
   const inode = fs.inode(number);
   refuseUnwritable(inode);
   if (sizeBytes > maxFileSize(fs, inode)) {
@@ -53,14 +55,15 @@ function grow(fs: Filesystem, inode: Inode, sizeBytes: number): void {
 }
 
 function shrink(fs: Filesystem, inode: Inode, sizeBytes: number): void {
-  const { orphans, staleTails } = fs.writer;
+  const { orphans, staleTails, kernelData } = fs.writer;
   const from = firstBlockBehind(fs, sizeBytes);
   const isOrphan = orphans.has(inode.number);
   fs.writer.invalidateMappings(inode.number, sizeBytes, Number.MAX_SAFE_INTEGER);
   discardPreallocation(fs, inode.number);
   let at = FILE_BLOCK_END;
   fs.transact(STEP_CREDITS + ORPHAN_CREDITS, (tx) => {
-    if (sizeBytes < inode.sizeBytes) staleTails.add(tx, inode, () => zeroTail(fs, inode));
+    const leavesTail = sizeBytes < inode.sizeBytes && kernelData === undefined;
+    if (leavesTail) staleTails.add(tx, inode, () => zeroTail(fs, inode));
     setFileSize(fs, tx, inode, sizeBytes);
     touch(tx, inode);
     at = freeRuns(fs, tx, inode, from, FILE_BLOCK_END, new Budget(fs));

@@ -14,6 +14,7 @@ import type { Filesystem } from "../filesystem.ts";
 import { type Inode, InodeFlags } from "../format/inode.ts";
 import type { Tx } from "../journal/transaction.ts";
 import { allocateRun, MAP_CREDITS } from "./change.ts";
+import { contentsDevice } from "./contents-device.ts";
 import { ExtentEditor } from "./extent-editor.ts";
 import { fitsInline, moveOutOfLine, writeInline } from "./inline-editor.ts";
 import { findRun, type Iomap, IomapType, newIomap } from "./iomap.ts";
@@ -134,8 +135,12 @@ export function zeroTail(fs: Filesystem, inode: Inode): void {
   zeroWritten(fs, inode, sizeBytes, Math.ceil(sizeBytes / blockSize) * blockSize);
 }
 
-/** Zeroes the bytes from `from` up to `end` of the file where they are on the device and written. */
+/**
+ * Zeroes the bytes from `from` up to `end` of the file where they are on the device and written. A
+ * kernel that moves contents does so itself, through its page cache.
+ */
 export function zeroWritten(fs: Filesystem, inode: Inode, from: number, end: number): void {
+  if (fs.writer.kernelData !== undefined) return;
   const { blockSize } = fs.superblock;
   const found = newRun();
   for (let at = from; at < end; ) {
@@ -187,7 +192,7 @@ export function writeBytes(
 
 /** Writes `part` where `answer` says, and zeros around it where nothing was before. */
 function writeMapped(fs: Filesystem, { addr, isNew }: Iomap, part: Uint8Array): void {
-  const { device } = fs.writer;
+  const device = contentsDevice(fs);
   const { blockSize } = fs.superblock;
   const end = addr + part.length;
   if (isNew) {

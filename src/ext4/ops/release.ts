@@ -24,6 +24,7 @@ export function release(fs: Filesystem, number: InodeNumber): void {
 
 /** Frees an inode without links, and all that it has. */
 export function freeOrphan(fs: Filesystem, inode: Inode): void {
+  fs.writer.kernelData?.forget(inode.number);
   releaseBlocks(fs, inode, Credits.FREE_INODE, (tx) => {
     tx.edit(inode);
     freeXattrs(fs, tx, inode);

@@ -7,6 +7,7 @@ import type { InodeNumber } from "../../base/numbers.ts";
 import { FsError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
 import type { LogErasure } from "../journal/transaction.ts";
+import { settleKernelEnd, settleKernelEnds } from "../map/kernel-data.ts";
 import { storeTimes } from "./times.ts";
 
 /**
@@ -17,6 +18,7 @@ import { storeTimes } from "./times.ts";
 export function syncFilesystem(fs: Filesystem): void {
   if (!fs.isWritable) return;
   const { transactions, device } = fs.writer;
+  settleKernelEnds(fs);
   storeTimes(fs);
   if (transactions.isAborted || transactions.hasChanges) transactions.commit();
   else device.flush();
@@ -31,6 +33,7 @@ export function syncFilesystem(fs: Filesystem): void {
 export function syncFile(fs: Filesystem, number: InodeNumber, dataOnly: boolean): void {
   if (!fs.isWritable) return;
   const { transactions, device } = fs.writer;
+  settleKernelEnd(fs, number);
   const inode = fs.inode(number);
   if (!dataOnly) storeTimes(fs, number);
   const changedIn = dataOnly ? inode.changedIn : Math.max(inode.changedIn, inode.timesChangedIn);

@@ -3,7 +3,7 @@ import { Errno } from "../../base/errno.ts";
 import { type AttributeChanges, FsError } from "../../ext4/index.ts";
 import { GetattrIn, Opcode, SetattrIn, SetattrValid, StatxIn } from "../abi.ts";
 import type { Request } from "../request.ts";
-import { changesOf, isStranger, keepInStep, noteAccess } from "./changing.ts";
+import { changesOf, isExclusive, isStranger, keepInStep, noteAccess } from "./changing.ts";
 import type { Operation } from "./operation.ts";
 
 /** The kernel has room for a path of PATH_MAX less its NUL. @see fuse_readlink_page() */
@@ -81,6 +81,8 @@ export const Setattr: Operation = {
     if (wanted.sizeBytes !== undefined && wanted.killSetid === true) {
       wanted.isStranger = isStranger(request, context.fs.inode(request.inode));
     }
+    // The kernel has checked what it may, and mostly says what has happened.
+    if (isExclusive(context, request.node)) wanted.isSettled = true;
     const inode = changes.setAttributes(request.inode, wanted);
     keepInStep(context, request.node, inode);
     return reply.attributes(inode);

@@ -4,10 +4,11 @@
  */
 import { Errno } from "../../base/errno.ts";
 import { FsError, type Inode, InodeFlags, type NewInode } from "../../ext4/index.ts";
-import { InitFlag } from "../abi.ts";
+import { InitFlag, Opcode } from "../abi.ts";
 import { isRegular } from "../attributes.ts";
 import { WriteAccess } from "../channel.ts";
 import { hasFeature } from "../negotiation.ts";
+import { ROOT_NODE } from "../nodes.ts";
 import type { Request } from "../request.ts";
 import type { ServedFilesystem } from "../served.ts";
 import type { ServedChanges } from "../served-changes.ts";
@@ -47,8 +48,20 @@ export function newInode(
   umask: number,
 ): NewInode {
   const { connection } = context;
-  const ignoresAcl = connection !== undefined && !hasFeature(connection, InitFlag.POSIX_ACL);
-  return { mode, ...ownerOf(context, request), umask: umask & PERMISSIONS, ignoresAcl };
+  const hasAcls = connection === undefined || hasFeature(connection, InitFlag.POSIX_ACL);
+  const owner = ownerOf(context, request);
+  if (hasAcls && isExclusive(context, request.node)) {
+    return { mode, ...owner, umask: 0, ignoresAcl: true };
+  }
+  return { mode, ...owner, umask: umask & PERMISSIONS, ignoresAcl: !hasAcls };
+}
+
+/**
+ * Whether the kernel takes a node for one that nobody else changes: in such a directory it has worked
+ * out the permissions of a new inode by itself, and sets its ACLs afterwards. The root is none.
+ */
+export function isExclusive({ iomapState }: Context, node: number): boolean {
+  return iomapState?.isActive === true && node !== ROOT_NODE;
 }
 
 /** Whether a write to `inode` takes something away. */
@@ -79,8 +92,9 @@ export function writeAccessOf(fs: ServedFilesystem, inode: Inode): WriteAccess {
 }
 
 /** Tells the shim what it has to know of `inode` after anything but its contents changed. */
-export function keepInStep({ fs, channel }: Context, node: number, inode: Inode): void {
-  if (!isRegular(inode.mode)) return;
+export function keepInStep(context: Context, node: number, inode: Inode): void {
+  const { fs, channel } = context;
+  if (!isRegular(inode.mode) || isExclusive(context, node)) return;
   channel.map(node, inode.sizeBytes, 0, writeAccessOf(fs, inode));
 }
 
@@ -96,8 +110,12 @@ export function refuseFixed(inode: Inode, appends: boolean): void {
   throw new FsError(Errno.EPERM, `inode ${inode.number} must not be changed there`);
 }
 
-/** Lets the contents of the node in hand count as read. It is no reason for a read to fail. */
-export function noteAccess({ fs }: Context, request: Request): void {
+/**
+ * Lets the contents of the node in hand count as read, unless the kernel keeps the times of files. It
+ * is no reason for a read to fail.
+ */
+export function noteAccess({ fs, iomapState }: Context, request: Request): void {
+  if (iomapState?.isActive === true && request.opcode === Opcode.READ) return;
   try {
     fs.changes?.noteAccess(request.inode);
   } catch (error) {

@@ -8,6 +8,7 @@ import { setLe32 } from "../../base/layout.ts";
 import { FileType } from "../../ext4/index.ts";
 import { CreateIn, LinkIn, MkdirIn, MknodIn, Opcode, OpenFlag, OpenOut } from "../abi.ts";
 import { decodeDevice } from "../device-number.ts";
+import { nodeOf } from "../nodes.ts";
 import { quoted } from "../text.ts";
 import { changesOf, newInode } from "./changing.ts";
 import type { Operation } from "./operation.ts";
@@ -113,6 +114,7 @@ export const Tmpfile: Operation = {
     const inode = changes.createTemporary(request.inode, attributes);
     reply.appendEntry(inode);
     context.lifetimes?.noteUnlinked(inode);
+    context.iomapState?.noteOpened(nodeOf(inode.number));
     setLe32(reply.view, reply.append(OpenOut), OpenOut.openFlags, OpenFlag.KEEP_CACHE);
     return reply.finish();
   },

@@ -24,7 +24,10 @@ import {
 } from "../abi.ts";
 import { isDirectory, isRegular } from "../attributes.ts";
 import { SERVE_BY_SHIM } from "../channel.ts";
+import type { IomapState } from "../iomap-state.ts";
 import { hasFeature } from "../negotiation.ts";
+import { nodeOf } from "../nodes.ts";
+import type { Reply } from "../reply.ts";
 import { noteAccess, refuseFixed } from "./changing.ts";
 import { MappingBatch } from "./mappings.ts";
 import type { Context, Operation } from "./operation.ts";
@@ -43,7 +46,10 @@ export function refuseEncrypted(inode: Inode): void {
 const O_ACCMODE = 0o3;
 const O_RDONLY = 0o0;
 const O_WRONLY = 0o1;
+const O_TRUNC = 0o1000;
 const O_APPEND = 0o2000;
+/** What the kernel is told of a file that is opened, without being asked. */
+const FIRST_BYTES = 64 * 1024;
 
 /** @throws FsError ENOKEY or EPERM when the contents of `inode` are not to be had with `flags`. */
 function refuseOpen(inode: Inode, flags: number): void {
@@ -51,22 +57,47 @@ function refuseOpen(inode: Inode, flags: number): void {
   if ((flags & O_ACCMODE) !== O_RDONLY) refuseFixed(inode, (flags & O_APPEND) !== 0);
 }
 
+/** Has the kernel keep where the start of a file lies. It asks if that does not work. */
+function mapFirst({ fs, iomap }: Context, state: IomapState, inode: Inode): void {
+  const length = Math.min(inode.sizeBytes, FIRST_BYTES);
+  if (!state.host.usesCache || !isRegular(inode.mode) || length === 0) return;
+  try {
+    fs.iomapForKernel(inode, 0, length, iomap);
+  } catch (error) {
+    if (!(error instanceof FsError)) throw error;
+    return;
+  }
+  if (iomap.type === IomapType.INLINE) return;
+  state.keepMapping(nodeOf(inode.number), inode.number, { ...iomap, flags: 0 });
+}
+
 /**
  * Sent by open(2), until it is once refused as unknown: the kernel then opens files without asking,
  * and keeps their pages. Where it keeps asking, what must not be opened is refused where the kernel's
  * ext4 refuses it; and when a read would have to change the access time, pages are dropped, and what the
- * shim knows of the file, so that its next READ comes here. Changes no lookup counts.
+ * shim knows of the file, so that its next READ comes here. A kernel that moves file contents enforces
+ * all that by itself, and asks every time. Changes no lookup counts.
  */
 export const Open: Operation = {
   opcode: Opcode.OPEN,
   name: "OPEN",
-  serve({ fs, channel, connection }, request, reply) {
+  serve(context, request, reply) {
+    const { fs, channel, connection, iomapState } = context;
+    const isMoved = iomapState?.isActive === true;
     const optional = connection !== undefined && hasFeature(connection, InitFlag.NO_OPEN_SUPPORT);
-    if (optional && !fs.asksAtOpen) {
+    if (optional && !fs.asksAtOpen && !isMoved) {
       return reply.error(Errno.ENOSYS);
     }
     const flags = request.u32(request.takeStruct(OpenIn), OpenIn.flags);
-    refuseOpen(fs.inode(request.inode), flags);
+    const inode = fs.inode(request.inode);
+    if (isMoved) {
+      refuseEncrypted(inode);
+      iomapState.noteOpened(request.node);
+      if ((flags & O_TRUNC) === 0) mapFirst(context, iomapState, inode);
+      setLe32(reply.view, reply.append(OpenOut), OpenOut.openFlags, OpenFlag.KEEP_CACHE);
+      return reply.finish();
+    }
+    refuseOpen(inode, flags);
     const reads = (flags & O_ACCMODE) !== O_WRONLY;
     const isDue = reads && (fs.changes?.isAccessDue(request.inode) ?? false);
     if (isDue) channel.invalidate(request.node, 0, Number.MAX_SAFE_INTEGER);
@@ -76,11 +107,18 @@ export const Open: Operation = {
   },
 };
 
-/** Sent when a file that was opened by OPEN is closed for the last time. */
+/**
+ * Sent when a file that was opened by OPEN, or made by TMPFILE, is closed for the last time. Bytes of
+ * it may still be in the page cache of the kernel.
+ */
 export const Release: Operation = {
   opcode: Opcode.RELEASE,
   name: "RELEASE",
-  serve: (_context, _request, reply) => reply.finish(),
+  serve({ fs, iomapState }, request, reply) {
+    const isUnused = iomapState?.isActive === true && iomapState.noteReleased(request.node);
+    if (isUnused) fs.changes?.giveReserveBack(request.inode);
+    return reply.finish();
+  },
 };
 
 /**
@@ -124,6 +162,24 @@ function mapAhead({ fs, iomap }: Context, inode: Inode, offset: number, batch: M
 }
 
 /**
+ * Answers a kernel that moves file contents, and asks for those that are within an inode: the rest of
+ * the block is zeros, and an answer without bytes would be an error to it.
+ */
+function readPadded(
+  { fs }: Context,
+  reply: Reply,
+  inode: Inode,
+  offset: number,
+  end: number,
+): number {
+  reply.appendFilled(Math.max(0, end - offset), (into) => {
+    into.fill(0, fs.readFile(inode, offset, into));
+    return into.length;
+  });
+  return reply.finish();
+}
+
+/**
  * Sent for pages of a file that are not cached, and for every read with O_DIRECT; it arrives here
  * only when the shim does not know where they are. Changes no lookup counts.
  */
@@ -137,7 +193,13 @@ export const Read: Operation = {
     if (isDirectory(inode.mode)) throw new FsError(Errno.EISDIR, "READ of a directory");
     if (!isRegular(inode.mode)) throw new FsError(Errno.EINVAL, "READ of no regular file");
     refuseEncrypted(inode);
-    const end = Math.min(offset + request.u32(at, ReadIn.size), inode.sizeBytes);
+    const size = request.u32(at, ReadIn.size);
+    const isMoved = context.iomapState?.isActive === true;
+    if (isMoved && context.fs.fitsInline(inode, inode.sizeBytes)) {
+      const end = Math.min(offset + size, context.fs.blockSize);
+      return readPadded(context, reply, inode, offset, end);
+    }
+    const end = Math.min(offset + size, inode.sizeBytes);
     if (offset >= end) return reply.finish();
 
     noteAccess(context, request);

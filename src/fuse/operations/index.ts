@@ -7,8 +7,9 @@ import { Destroy, Init, Interrupt } from "./connection.ts";
 import { Create, Link, Mkdir, Mknod, Symlink, Tmpfile } from "./create.ts";
 import { Bmap, Lseek, Open, Read, Release } from "./data.ts";
 import { Opendir, Readdir, Readdirplus, Releasedir } from "./directories.ts";
-import { Statfs } from "./filesystem.ts";
+import { FreezeFs, ShutdownFs, Statfs, UnfreezeFs } from "./filesystem.ts";
 import { Ioctl } from "./ioctl.ts";
+import { IomapBegin, IomapConfig, IomapEnd, IomapIoend } from "./iomap.ts";
 import { BatchForget, Forget, Lookup } from "./names.ts";
 import type { Operation } from "./operation.ts";
 import { Rename, Rename2, Rmdir, Unlink } from "./remove.ts";
@@ -24,11 +25,29 @@ const ALL: readonly Operation[] = [
   Tmpfile, Unlink, Rmdir, Rename, Rename2, Getxattr, Listxattr, Setxattr, Removexattr, Statfs, Ioctl,
 ];
 
+/** Those of a kernel with fuse+iomap. */
+const EXPERIMENTAL: ReadonlyMap<number, Operation> = new Map(
+  // biome-ignore format: a table
+  [IomapConfig, IomapBegin, IomapEnd, IomapIoend, FreezeFs, UnfreezeFs, ShutdownFs].map(
+    (operation) => [operation.opcode, operation],
+  ),
+);
+
 /** Indexed by opcode. */
-export const OPERATIONS: readonly (Operation | undefined)[] = ALL.reduce<(Operation | undefined)[]>(
+const RELEASED: readonly (Operation | undefined)[] = ALL.reduce<(Operation | undefined)[]>(
   (table, operation) => {
     table[operation.opcode] = operation;
     return table;
   },
   [],
 );
+
+/** Every operation. */
+export function allOperations(): Iterable<Operation> {
+  return [...ALL, ...EXPERIMENTAL.values()];
+}
+
+/** The operation of that opcode. */
+export function operationOf(opcode: number): Operation | undefined {
+  return opcode < RELEASED.length ? RELEASED[opcode] : EXPERIMENTAL.get(opcode);
+}

@@ -5,6 +5,7 @@
  */
 import type { Iomap } from "../../ext4/index.ts";
 import type { Channel } from "../channel.ts";
+import type { IomapState } from "../iomap-state.ts";
 import type { Lifetimes } from "../lifetimes.ts";
 import type { ListingCaches } from "../listing-caches.ts";
 import type { Connection, Offer } from "../negotiation.ts";
@@ -21,6 +22,10 @@ export interface Context {
   readonly listings: ListingCaches;
   /** Kept where inodes can lose their names. */
   readonly lifetimes: Lifetimes | undefined;
+  /** Where the kernel may move file contents by itself. */
+  readonly iomapState: IomapState | undefined;
+  /** Takes a line about something that went wrong. */
+  readonly log: (line: string) => void;
   /** Who new inodes belong to, in place of the caller. */
   readonly owner: { readonly uid?: number; readonly gid?: number };
   /** For the one question in hand, so that a request allocates nothing. */

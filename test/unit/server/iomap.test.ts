@@ -1,8 +1,13 @@
 /** What a mount makes of what the kernel and the addon say about iomap. */
 import { describe, expect, test } from "vitest";
 import { Errno } from "../../../src/base/errno.ts";
-import type { DeviceInfo } from "../../../src/native/binding.ts";
-import { attachImage, iomapHost, isIomapOffered } from "../../../src/server/iomap.ts";
+import {
+  type Addon,
+  type DeviceInfo,
+  OPEN_DIRECT,
+  OPEN_WRITE,
+} from "../../../src/native/binding.ts";
+import { attachImage, iomapDevice, iomapHost, isIomapOffered } from "../../../src/server/iomap.ts";
 import { MountFailure } from "../../../src/server/mount-failure.ts";
 import type { MountPlan } from "../../../src/server/plan.ts";
 
@@ -111,18 +116,10 @@ describe("attachImage()", () => {
 });
 
 describe("iomapHost()", () => {
-  const info: DeviceInfo = {
-    sizeBytes: 1 << 20,
-    isBlockDevice: true,
-    alignmentBytes: 512,
-    directMemoryBytes: 512,
-    directOffsetBytes: 512,
-    atomicWriteMinBytes: 0,
-    atomicWriteMaxBytes: 0,
-  };
+  const device = { fd: DEVICE_FD, deviceOffsetBytes: 0, alignmentBytes: 512, contents: undefined };
 
   /** An addon that notes its calls, and answers them as told. */
-  function addonOf(answers: Partial<Record<string, number>>, device: DeviceInfo | number = info) {
+  function addonOf(answers: Partial<Record<string, number>>) {
     const calls: (string | number)[][] = [];
     const call =
       (name: string) =>
@@ -137,18 +134,17 @@ describe("iomapHost()", () => {
       openBacking: call("openBacking"),
       setBackingBlockSize: call("setBackingBlockSize"),
       setBlockSize: call("setBlockSize"),
-      deviceInfo: () => device,
     };
   }
 
   const hostOf = (addon: ReturnType<typeof addonOf>, plan = PLAN) =>
-    iomapHost(addon, plan, { fd: DEVICE_FD, offsetBytes: 0 }, FUSE_FD);
+    iomapHost(addon, plan, device, FUSE_FD);
 
   test("registers the device, and keeps the kernel from waiting for us", () => {
     const addon = addonOf({ openBacking: 1, avoidRecursion: -Errno.EPERM });
     const host = hostOf(addon);
     expect(host.registerDevice()).toBe(1);
-    host.onAgreed?.();
+    host.onAgreed();
     expect(addon.calls).toEqual([
       ["openBacking", FUSE_FD, DEVICE_FD, 1, 0],
       ["avoidRecursion", FUSE_FD],
@@ -179,19 +175,65 @@ describe("iomapHost()", () => {
   });
 
   test("says what the plan and the device say", () => {
-    expect(hostOf(addonOf({}))).toMatchObject({
-      deviceOffsetBytes: 0,
-      required: false,
-      usesCache: true,
-    });
-    expect(hostOf(addonOf({})).atomicWriteBytes).toBeUndefined();
-    expect(hostOf(addonOf({}, -Errno.EBADF)).atomicWriteBytes).toBeUndefined();
-    const device = { ...info, atomicWriteMinBytes: 512, atomicWriteMaxBytes: 65_536 };
-    const host = hostOf(addonOf({}, device), { ...REQUIRING, iomapCache: false });
-    expect(host).toMatchObject({
-      atomicWriteBytes: { min: 512, max: 65_536 },
+    const { fd: _, ...known } = device;
+    expect(hostOf(addonOf({}))).toMatchObject({ ...known, required: false, usesCache: true });
+    const atomicWriteBytes = { min: 512, max: 65_536 };
+    const plan = { ...REQUIRING, iomapCache: false };
+    expect(iomapHost(addonOf({}), plan, { ...device, atomicWriteBytes }, FUSE_FD)).toMatchObject({
+      atomicWriteBytes,
       required: true,
       usesCache: false,
     });
+  });
+});
+
+describe("iomapDevice()", () => {
+  const info: DeviceInfo = {
+    sizeBytes: 1 << 20,
+    isBlockDevice: true,
+    alignmentBytes: 4096,
+    directMemoryBytes: 512,
+    directOffsetBytes: 512,
+    atomicWriteMinBytes: 0,
+    atomicWriteMaxBytes: 0,
+  };
+  const place = { fd: DEVICE_FD, offsetBytes: 4096, write: true };
+
+  /** What becomes of the device that `answers` make of it. */
+  function deviceOf(answers: Partial<Addon>, write = true) {
+    const addon = {
+      openDevice: () => 8,
+      deviceInfo: () => info,
+      closeDescriptor: () => {},
+      ...answers,
+    } as unknown as Addon;
+    return iomapDevice(addon, PLAN, { ...place, write }, []);
+  }
+
+  test("opens the device once more, past its page cache", () => {
+    const opened: unknown[] = [];
+    const openDevice = (...words: unknown[]): number => opened.push(words) + 7;
+    expect(deviceOf({ openDevice }).contents?.sizeBytes).toBe((1 << 20) - 4096);
+    expect(deviceOf({ openDevice }, false).contents).toBeUndefined();
+    const path = `/proc/self/fd/${DEVICE_FD}`;
+    expect(opened).toEqual([
+      [path, OPEN_WRITE | OPEN_DIRECT],
+      [path, OPEN_DIRECT],
+    ]);
+  });
+
+  test("knows what the device writes in one piece, if anything", () => {
+    expect(deviceOf({})).toMatchObject({ fd: DEVICE_FD, alignmentBytes: 4096 });
+    expect(deviceOf({}).atomicWriteBytes).toBeUndefined();
+    const atomic = { ...info, atomicWriteMinBytes: 512, atomicWriteMaxBytes: 65_536 };
+    expect(deviceOf({ deviceInfo: () => atomic }).atomicWriteBytes).toEqual({
+      min: 512,
+      max: 65_536,
+    });
+  });
+
+  test("refuses a device that cannot be opened", () => {
+    expect(() => deviceOf({ openDevice: () => -Errno.EACCES })).toThrow(/ for iomap: .*EACCES/);
+    expect(() => deviceOf({ deviceInfo: () => -Errno.EBADF })).toThrow(MountFailure);
   });
 });

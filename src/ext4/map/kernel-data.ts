@@ -1,0 +1,358 @@
+/**
+ * File contents that a kernel moves by itself: one with fuse+iomap asks where they lie, reads and
+ * writes the device, and says afterwards what it did. The mappings are those of `iomapForRead` and
+ * `iomapForWrite`; what differs is when things happen:
+ *
+ *     before a write    holes become unwritten blocks: a crash shows zeros where nothing was written
+ *     after it          they become written, and the file grows to where the bytes end
+ *     buffered writes   make the file longer in the kernel long before they reach the device; we are
+ *                       told, and keep that in mind (`ends`) until the bytes are there, or somebody
+ *                       wants the file as it is
+ *
+ * The kernel also fills partial blocks with zeros, and keeps the times. A file that grows gets more
+ * than it asked for, so that it need not ask each time (`reserves`); what it did not use goes back
+ * when nobody writes to it any more.
+ */
+import type { WritableDevice } from "../../base/block-device.ts";
+import { Errno } from "../../base/errno.ts";
+import type { FileBlock, InodeNumber } from "../../base/numbers.ts";
+import { retryAfterCommit } from "../alloc/retry.ts";
+import { FsError } from "../errors.ts";
+import type { Filesystem } from "../filesystem.ts";
+import { type Inode, InodeFlags } from "../format/inode.ts";
+import type { Tx } from "../journal/transaction.ts";
+import { allocateRun, freeInSteps, MAP_CREDITS } from "./change.ts";
+import { contentsDevice } from "./contents-device.ts";
+import { ExtentEditor } from "./extent-editor.ts";
+import { moveOutOfLine } from "./inline-editor.ts";
+import { answerRun, findRun, type Iomap, IomapType } from "./iomap.ts";
+import { HOLE, newRun } from "./run.ts";
+import { maxFileSize, setFileSize } from "./size.ts";
+import { refuseUnwritable, SIZE_CREDITS } from "./write.ts";
+
+/** The least and the most that a growing file gets besides what it asks for. */
+const RESERVE_BYTES_MIN = 64 * 1024;
+const RESERVE_BYTES_MAX = 128 * 1024 * 1024;
+/** No file gets more than this share of what is free. */
+const RESERVE_SHARE = 16;
+
+/** File blocks from `from` up to `end`. */
+interface BlockRange {
+  readonly from: number;
+  readonly end: number;
+}
+
+/** The kernel has said so since `sinceSeconds`, or for longer. */
+interface ToldEnd {
+  readonly bytes: number;
+  readonly sinceSeconds: number;
+}
+
+/** What a filesystem knows whose contents a kernel moves. */
+export class KernelData {
+  /**
+   * Where contents are read and written when that is ours to do all the same: past the cache of the
+   * device, which what the kernel writes does not go through.
+   */
+  readonly device: WritableDevice;
+  /** Where files end that are longer in the kernel than on the device. */
+  readonly ends = new Map<InodeNumber, ToldEnd>();
+  /** Blocks that files were given behind their ends, as far as we did that by ourselves. */
+  readonly reserves = new Map<InodeNumber, readonly BlockRange[]>();
+
+  constructor(device: WritableDevice) {
+    this.device = device;
+  }
+
+  /** File `number` is gone, with all that it had. */
+  forget(number: InodeNumber): void {
+    this.ends.delete(number);
+    this.reserves.delete(number);
+  }
+}
+
+const run = newRun();
+
+/**
+ * Whether contents lie on the device as mappings say: not where an unclean journal is laid over it.
+ */
+export function canLeaveData(fs: Filesystem): boolean {
+  return fs.overlay === undefined && fs.recovered === undefined;
+}
+
+/** From now on a kernel moves the contents of `fs`, which may be changed. */
+export function leaveDataToKernel(fs: Filesystem, device: WritableDevice): void {
+  fs.writer.kernelData = new KernelData(device);
+}
+
+/**
+ * Answers where the contents around byte `offset` of `inode` lie, in whole blocks and whatever the
+ * size of the file is, without changing anything.
+ *
+ * @param length bytes that are wanted, at least 1: a hole behind the last block ends with them.
+ * @param answer filled in and returned: HOLE, MAPPED, UNWRITTEN; or INLINE for the first block of a file
+ *   that `readFile` and `writeFile` have the contents of.
+ * @throws FsError EFBIG where no file can have bytes; EISDIR, EINVAL, ENOKEY.
+ * @throws CorruptionError when the map of `inode` cannot be trusted.
+ */
+export function iomapForKernel(
+  fs: Filesystem,
+  inode: Inode,
+  offset: number,
+  length: number,
+  answer: Iomap,
+): Iomap {
+  refuseUnreadable(inode);
+  const { blockSize } = fs.superblock;
+  if (offset >= maxFileSize(fs, inode)) {
+    throw new FsError(Errno.EFBIG, `inode ${inode.number} at ${offset}`);
+  }
+  const fileBlock = Math.floor(offset / blockSize);
+  answer.offset = fileBlock * blockSize;
+  answer.isNew = false;
+  const wantedEnd = Math.ceil(Math.max(offset + length, inode.sizeBytes) / blockSize) * blockSize;
+  if (inode.hasFlag(InodeFlags.INLINE_DATA)) {
+    answer.type = fileBlock === 0 ? IomapType.INLINE : IomapType.HOLE;
+    answer.addr = -1;
+    answer.length = fileBlock === 0 ? blockSize : wantedEnd - answer.offset;
+    return answer;
+  }
+  findRun(fs, inode, fileBlock as FileBlock, run);
+  answerRun(fs, run, 0, answer);
+  if (answer.type === IomapType.HOLE) {
+    answer.length = Math.min(answer.length, wantedEnd - answer.offset);
+  }
+  return answer;
+}
+
+/** @throws FsError when `inode` is none whose contents anybody may have. */
+function refuseUnreadable(inode: Inode): void {
+  if (inode.isDirectory) throw new FsError(Errno.EISDIR, `inode ${inode.number} is a directory`);
+  if (!inode.isRegular) throw new FsError(Errno.EINVAL, `inode ${inode.number} is no regular file`);
+  if (inode.hasFlag(InodeFlags.ENCRYPT)) {
+    throw new FsError(Errno.ENOKEY, `inode ${inode.number} is encrypted`);
+  }
+}
+
+/**
+ * The same for a write: holes get blocks. Those of a file with extents are unwritten; one with a block
+ * map cannot have such, and gets blocks full of zeros. Contents within the inode move out of it.
+ *
+ * @param length bytes that will be written, at least 1. The answer is for the first of them; for what
+ *   it does not cover ask again.
+ * @returns `answer`: MAPPED or UNWRITTEN.
+ * @throws FsError ENOSPC, EFBIG; EISDIR, EINVAL, ENOKEY, EPERM from `refuseUnwritable`.
+ */
+export function iomapForKernelWrite(
+  fs: Filesystem,
+  inode: Inode,
+  offset: number,
+  length: number,
+  answer: Iomap,
+): Iomap {
+  refuseUnwritable(inode);
+  moveOutOfLine(fs, inode);
+  iomapForKernel(fs, inode, offset, length, answer);
+  if (answer.type !== IomapType.HOLE) return answer;
+  const { blockSize } = fs.superblock;
+  const first = Math.floor(offset / blockSize) as FileBlock;
+  const end = Math.min(offset + length, maxFileSize(fs, inode));
+  retryWithoutReserves(fs, () => {
+    findRun(fs, inode, first, run);
+    const wanted = Math.min(run.count, Math.ceil(end / blockSize) - first);
+    const extra = reserveFor(fs, inode, end);
+    fs.transact(MAP_CREDITS, (tx) => {
+      promise(fs, tx, inode, first, wanted, Math.min(run.count, wanted + extra));
+    });
+  });
+  return iomapForKernel(fs, inode, offset, length, answer);
+}
+
+/** Allocates blocks for the hole at `first`: as many of `most` as there are in one piece. */
+function promise(
+  fs: Filesystem,
+  tx: Tx,
+  inode: Inode,
+  first: FileBlock,
+  wanted: number,
+  most: number,
+): void {
+  const { blockSize } = fs.superblock;
+  const hasExtents = inode.hasFlag(InodeFlags.EXTENTS);
+  const { start, count } = allocateRun(
+    fs,
+    tx,
+    inode,
+    first,
+    hasExtents ? most : wanted,
+    hasExtents,
+  );
+  if (!hasExtents) contentsDevice(fs).zero(start * blockSize, count * blockSize);
+  const behind = Math.max(first, Math.ceil(endOf(fs, inode) / blockSize));
+  const reserves = fs.writer.kernelData?.reserves;
+  if (reserves === undefined || behind >= first + count) return;
+  const before = reserves.get(inode.number) ?? [];
+  reserves.set(inode.number, [...before, { from: behind, end: first + count }]);
+  tx.onRollback(() => reserves.set(inode.number, before));
+}
+
+/** Blocks that a file may have besides those up to `end`, which are asked for: when it grows on. */
+function reserveFor(fs: Filesystem, inode: Inode, end: number): number {
+  const { blockSize, clusterBlocks } = fs.superblock;
+  const endBefore = endOf(fs, inode);
+  if (endBefore === 0 || end <= endBefore) return 0;
+  const bytes = Math.min(Math.max(RESERVE_BYTES_MIN, endBefore), RESERVE_BYTES_MAX);
+  const share = Math.floor((fs.groups.countFree().clusters * clusterBlocks) / RESERVE_SHARE);
+  return Math.min(Math.floor(bytes / blockSize), share);
+}
+
+/** When there is no space for `operation`, there may be once all reserves have gone back. */
+function retryWithoutReserves(fs: Filesystem, operation: () => void): void {
+  try {
+    retryAfterCommit(fs, operation);
+  } catch (error) {
+    const isFull = error instanceof FsError && error.errno === Errno.ENOSPC;
+    const reserves = fs.writer.kernelData?.reserves;
+    if (!isFull || reserves === undefined || reserves.size === 0) throw error;
+    finishKernelUses(fs);
+    retryAfterCommit(fs, operation);
+  }
+}
+
+/** Where `inode` ends as far as the kernel has said. */
+function endOf(fs: Filesystem, inode: Inode): number {
+  return Math.max(inode.sizeBytes, fs.writer.kernelData?.ends.get(inode.number)?.bytes ?? 0);
+}
+
+/**
+ * Frees what `number` was given behind its end and has not used.
+ *
+ * @throws FsError EIO.
+ */
+export function giveReserveBack(fs: Filesystem, number: InodeNumber): void {
+  const reserves = fs.writer.kernelData?.reserves;
+  const ranges = reserves?.get(number);
+  if (reserves === undefined || ranges === undefined) return;
+  reserves.delete(number);
+  const inode = fs.inode(number);
+  const keep = Math.ceil(endOf(fs, inode) / fs.superblock.blockSize);
+  for (const range of [...ranges].reverse()) {
+    const from = Math.max(range.from, keep);
+    if (from >= range.end) continue;
+    const { blockSize } = fs.superblock;
+    fs.writer.invalidateMappings(number, from * blockSize, range.end * blockSize);
+    freeInSteps(fs, inode, from as FileBlock, range.end, 0, () => {});
+  }
+}
+
+/**
+ * The kernel has written to file `number`, and its bytes are on the device, if maybe in a cache of it.
+ *
+ * @param converts blocks among them were unwritten.
+ * @returns the size of the file.
+ * @throws FsError EINVAL when none of them has a place; EFBIG; EIO.
+ */
+export function finishKernelWrite(
+  fs: Filesystem,
+  number: InodeNumber,
+  offset: number,
+  length: number,
+  converts: boolean,
+): number {
+  const inode = fs.inode(number);
+  refuseUnwritable(inode);
+  const { blockSize } = fs.superblock;
+  const end = offset + length;
+  if (end > maxFileSize(fs, inode)) {
+    throw new FsError(Errno.EFBIG, `inode ${number} cannot have ${end} bytes`);
+  }
+  const stop = Math.ceil(end / blockSize);
+  let isMapped = false;
+  for (let block = Math.floor(offset / blockSize); block < stop; block += run.count) {
+    findRun(fs, inode, block as FileBlock, run);
+    isMapped ||= run.fsBlock !== HOLE;
+    run.count = Math.min(run.count, stop - block);
+    if (run.unwritten && converts) convert(fs, inode, block as FileBlock, run.count);
+  }
+  if (!isMapped) {
+    throw new FsError(Errno.EINVAL, `inode ${number} has nothing at ${offset} up to ${end}`);
+  }
+  growTo(fs, inode, end);
+  const { kernelData } = fs.writer;
+  if ((kernelData?.ends.get(number)?.bytes ?? 0) <= end) kernelData?.ends.delete(number);
+  return inode.sizeBytes;
+}
+
+function convert(fs: Filesystem, inode: Inode, block: FileBlock, count: number): void {
+  retryAfterCommit(fs, () =>
+    fs.transact(MAP_CREDITS, (tx) => {
+      new ExtentEditor(fs, tx, inode).convert(block, count, false);
+    }),
+  );
+}
+
+function growTo(fs: Filesystem, inode: Inode, end: number): void {
+  if (end <= inode.sizeBytes) return;
+  fs.transact(SIZE_CREDITS, (tx) => setFileSize(fs, tx, inode, end));
+}
+
+/**
+ * The kernel has bytes up to `end` of file `number` in its page cache, which may make it longer.
+ *
+ * @throws FsError EFBIG; EISDIR, EINVAL, ENOKEY, EPERM.
+ */
+export function noteKernelEnd(fs: Filesystem, number: InodeNumber, end: number): void {
+  const inode = fs.inode(number);
+  refuseUnwritable(inode);
+  if (end > maxFileSize(fs, inode)) {
+    throw new FsError(Errno.EFBIG, `inode ${number} cannot have ${end} bytes`);
+  }
+  const { kernelData } = fs.writer;
+  if (kernelData === undefined || end <= endOf(fs, inode)) return;
+  const sinceSeconds = kernelData.ends.get(number)?.sinceSeconds ?? fs.writer.now().seconds;
+  kernelData.ends.set(number, { bytes: end, sinceSeconds });
+}
+
+/**
+ * Lets file `number` be as long as the kernel has said: somebody wants it as it is. Where its bytes
+ * have not reached the device, it reads as zeros after a crash.
+ *
+ * @throws FsError EIO.
+ */
+export function settleKernelEnd(fs: Filesystem, number: InodeNumber): void {
+  const { kernelData } = fs.writer;
+  const end = kernelData?.ends.get(number);
+  if (end === undefined) return;
+  kernelData?.ends.delete(number);
+  growTo(fs, fs.inode(number), end.bytes);
+}
+
+/**
+ * The same for all files of which it was said at least `ageSeconds` ago: their bytes are on the device
+ * by now, and there are kernels that do not say when.
+ */
+export function settleKernelEnds(fs: Filesystem, ageSeconds = 0): void {
+  const until = fs.writer.now().seconds - ageSeconds;
+  for (const [number, { sinceSeconds }] of [...(fs.writer.kernelData?.ends ?? [])]) {
+    if (ageSeconds === 0 || sinceSeconds <= until) settleKernelEnd(fs, number);
+  }
+}
+
+/** Nobody uses file `number` any more: lets it be as long as it is, and frees what it did not use. */
+export function finishKernelUse(fs: Filesystem, number: InodeNumber): void {
+  settleKernelEnd(fs, number);
+  giveReserveBack(fs, number);
+}
+
+/** The same for all files. */
+export function finishKernelUses(fs: Filesystem): void {
+  settleKernelEnds(fs);
+  for (const number of [...(fs.writer.kernelData?.reserves.keys() ?? [])]) {
+    giveReserveBack(fs, number);
+  }
+}
+
+/** Whether a crash now would take back some of what was done to `inode`, times aside. */
+export function isUncommitted(fs: Filesystem, inode: Inode): boolean {
+  return fs.isWritable && inode.changedIn >= fs.writer.transactions.runningId;
+}
