@@ -30,7 +30,7 @@ import {
   OpFlag,
 } from "../iomap-abi.ts";
 import type { IomapState, Mapping } from "../iomap-state.ts";
-import { IomapRequiredError } from "../negotiation.ts";
+import { IomapRequiredError, usesIomap } from "../negotiation.ts";
 import type { Reply } from "../reply.ts";
 import { type Request, SuspectRequest } from "../request.ts";
 import { changesOf } from "./changing.ts";
@@ -42,6 +42,8 @@ const OP_FLAGS_KNOWN = sum(OpFlag);
 const IOEND_FLAGS_KNOWN = sum(IoendFlag);
 /** What may find bytes in the page cache, or leave some there, that are to be written later. */
 const WRITES = OpFlag.WRITE | OpFlag.WRITEBACK;
+/** Whatever else they are: these leave holes alone. */
+const LEAVES_HOLES = OpFlag.ZERO | OpFlag.UNSHARE;
 /** Writes that cannot end with a FUSE_WRITE of all the contents of a small file. */
 const NEEDS_BLOCKS = OpFlag.FAULT | OpFlag.DIRECT | OpFlag.WRITEBACK | OpFlag.ATOMIC;
 /** Answers to these are not kept: they have to carry flags, or to stay as they are. */
@@ -99,11 +101,11 @@ export const IomapConfig: Operation = {
   opcode: IomapOpcode.IOMAP_CONFIG,
   name: "IOMAP_CONFIG",
   serve(context, request, reply) {
-    const { fs, iomapState } = context;
+    const { fs, iomapState, connection } = context;
+    const isAgreed = connection !== undefined && usesIomap(connection);
+    if (iomapState === undefined || !isAgreed) return reply.error(Errno.ENOSYS);
+    if (iomapState.isActive) throw new SuspectRequest("asked for twice");
     const offered = request.takeStruct(IomapConfigIn);
-    if (iomapState === undefined || iomapState.isActive) {
-      throw new SuspectRequest("asked for although it was not agreed on, or twice");
-    }
     activate(context, iomapState);
     const C = IomapConfigOut;
     const at = reply.append(IomapConfigOut);
@@ -204,7 +206,7 @@ export const IomapBegin: Operation = {
     const { inode, opflags, pos, count } = question;
     prepare(context, request, question);
     const { iomap, fs } = context;
-    if ((opflags & WRITES) === 0) {
+    if ((opflags & WRITES) === 0 || (opflags & LEAVES_HOLES) !== 0) {
       fs.iomapForKernel(inode, pos, count, iomap);
     } else if (keepsInline(context, question)) {
       const inline = {
