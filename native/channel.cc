@@ -57,8 +57,8 @@ uint64_t endOf(const Mapping& mapping) {
 }
 
 /**
- * Where requests of `opcode` are counted: those of iomap, which are the last below 4096, in the last
- * places, what does not fit under 0, which is no opcode.
+ * Where requests of `opcode` are counted: those of iomap, which are the last below 4096, in the
+ * last places, what does not fit under 0, which is no opcode.
  */
 uint32_t counterOf(uint32_t opcode) {
   constexpr uint32_t IOMAP_FIRST = 4089;
@@ -318,8 +318,8 @@ void Channel::noteForgotten(double node) {
 }
 
 /**
- * Tells the kernel something that is no answer. Other than the answer to a request that was interrupted,
- * it fails when the kernel does not know what it is about.
+ * Tells the kernel something that is no answer. Other than the answer to a request that was
+ * interrupted, it fails when the kernel does not know what it is about.
  *
  * @returns zero or a negative errno.
  */

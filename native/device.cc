@@ -110,7 +110,7 @@ int64_t readAligned(int fd, uint64_t offset, uint8_t* into, size_t length) {
   return static_cast<int64_t>(useful);
 }
 
-/** What a device does in one piece or not at all, and what O_DIRECT wants; zeros where that is unknown. */
+/** What O_DIRECT wants, and what is written in one piece or not at all; zeros where unknown. */
 struct DirectLimits {
   uint32_t memoryAlignment;
   uint32_t offsetAlignment;

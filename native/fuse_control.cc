@@ -1,8 +1,8 @@
-// The ioctls of /dev/fuse beside its requests: whether the kernel has iomap, which block devices and
-// files it may use without asking us, and that a thread which serves it must not wait for it.
+// The ioctls of /dev/fuse beside its requests: whether the kernel has iomap, which block devices
+// and files it may use without asking us, and that a thread which serves it must not wait for it.
 //
-// No released header has those of iomap: numbers and layouts are those of the patch series as posted in
-// February 2026. A kernel without them answers ENOTTY.
+// No released header has those of iomap: numbers and layouts are those of the patch series as
+// posted in February 2026. A kernel without them answers ENOTTY.
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,7 @@ struct IomapSupport {
   uint64_t padding;
 };
 
-/** The last field is padding, or the operations that go to a backing file: `1 << (opcode - 1)` each. */
+/** The last field is padding, or which operations go to a backing file: `1 << (opcode - 1)`. */
 struct BackingMap {
   int32_t fd;
   uint32_t flags;
@@ -33,7 +33,8 @@ struct BackingBlockSize {
   uint32_t bytes;
 };
 
-static_assert(sizeof(IomapSupport) == 16 && sizeof(BackingMap) == 16 && sizeof(BackingBlockSize) == 8);
+static_assert(sizeof(IomapSupport) == 16 && sizeof(BackingMap) == 16 &&
+              sizeof(BackingBlockSize) == 8);
 
 constexpr unsigned long BACKING_OPEN = _IOW(FUSE_MAGIC, 1, BackingMap);
 constexpr unsigned long BACKING_CLOSE = _IOW(FUSE_MAGIC, 2, uint32_t);

@@ -50,8 +50,8 @@ bool isBackedBy(const std::string& device, const struct stat& image) {
 }
 
 /**
- * Whether a loop device shows the file already. Its path would not do: it may be gone, or be another
- * file's where the device was attached.
+ * Whether a loop device shows the file already. Its path would not do: it may be gone, or be
+ * another file's where the device was attached.
  */
 bool isAttached(const struct stat& image) {
   glob_t found{};
@@ -75,8 +75,9 @@ uint32_t sectorBytes(int loopFd) {
 }
 
 /**
- * Attaches the image, past the page cache of its filesystem if that takes no larger sectors than may
- * be: whoever asks for sectors of 512 bytes has the kernel go without where the filesystem needs more.
+ * Attaches the image, past the page cache of its filesystem if that takes no larger sectors than
+ * may be: whoever asks for sectors of 512 bytes has the kernel go without where the filesystem
+ * needs more.
  *
  * @returns zero or a negative errno, EBUSY when somebody else has just taken the device.
  */

@@ -159,6 +159,8 @@ function plan(
       idMapped: isRoot && (acl || defaultPermissions),
       synchronous: synchronous(draft),
     },
+    iomap: draft.iomap,
+    iomapCache: draft.iomapCache,
   };
 }
 

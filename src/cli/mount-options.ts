@@ -45,6 +45,8 @@ export interface Draft {
   autoUnmount: boolean;
   maxReadBytes: number;
   flags: Set<string>;
+  iomap: MountPlan["iomap"];
+  iomapCache: boolean;
 
   minixdf: boolean;
   attributes: Writable<Omit<MountPlan["session"], "synchronous">>;
@@ -95,6 +97,8 @@ export function emptyDraft(): Draft {
     autoUnmount: false,
     maxReadBytes: 0,
     flags: new Set(["nosuid", "nodev"]),
+    iomap: "default",
+    iomapCache: true,
     minixdf: false,
     attributes: {},
   };
@@ -207,9 +211,10 @@ function setCommit(draft: Draft, value: string): void {
   draft.commitSeconds = seconds === 0 ? COMMIT_SECONDS_DEFAULT : seconds;
 }
 
-function setIomap(value: string): void {
-  if (parseWord("iomap", value === "" ? "1" : value, ["0", "1", "default"]) === "1")
-    throw new UsageError("iomap: this kernel has no iomap for FUSE; leave the option out");
+const IOMAP = { "0": "forbid", "1": "require", default: "default" } as const;
+
+function setIomap(draft: Draft, value: string): void {
+  draft.iomap = IOMAP[parseWord("iomap", value === "" ? "1" : value, ["0", "1", "default"])];
 }
 
 // biome-ignore format: a table
@@ -295,8 +300,10 @@ export const MOUNT_OPTIONS: readonly MountOption[] = [
     (draft) => { draft.trace = true; }),
   valued("server", "oom_score_adj=N", "how readily the kernel kills the server when memory is short",
     (draft, value) => { draft.oomScoreAdjustment = parseWhole("oom_score_adj", value, -OOM_SCORE_MAX, OOM_SCORE_MAX); }),
-  valued("server", "iomap[=0|1|default]", "0 and default are accepted; 1 needs a kernel with iomap for FUSE",
-    (_, value) => setIomap(value)),
+  valued("server", "iomap[=0|1|default]", "have the kernel move file data by itself: 0 never, 1 (or no value) or there is no mount, default where it"
+    + " can. It needs a kernel with iomap for FUSE; an image in a file becomes a loop device", setIomap),
+  flag("server", "iomap_cache", "have it remember where the data lie (the default)", (draft) => { draft.iomapCache = true; }),
+  flag("server", "noiomap_cache", "have it ask whenever it needs to know", (draft) => { draft.iomapCache = false; }),
   flag("server", "remount", "refused: unmount and mount again",
     () => { throw new UsageError("remount is not possible: unmount and mount again"); }),
 
@@ -323,7 +330,7 @@ export const MOUNT_OPTIONS: readonly MountOption[] = [
   ignored("clone_fd max_threads max_idle_threads io_uring io_uring_q_depth", "threads are not counted by hand"),
   ignored("blksize", "the block size is the image's own"),
   ignored("modules no_remote_lock no_remote_flock no_remote_posix_lock", "libfuse is not used"),
-  ignored("iomap_cache noiomap_cache timing flush_interval", "a setting of fuse4fs"),
+  ignored("timing flush_interval", "a setting of fuse4fs"),
   ignored("block_validity noblock_validity delalloc nodelalloc auto_da_alloc"
     + " noauto_da_alloc barrier nobarrier stripe journal_checksum"
     + " journal_async_commit journal_ioprio journal_dev init_itable noinit_itable"

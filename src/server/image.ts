@@ -6,6 +6,9 @@
  *     not to be written (permissions, a read-only medium)     read-only
  *     norecovery, and a journal that is not empty             read-only
  *     features that are only known how to read                refused: -o ro reads it
+ *
+ * Where the kernel is to move file data, an image in a file is opened once more, as a loop device over it;
+ * the file stays locked meanwhile.
  */
 import { statSync } from "node:fs";
 import { hostname } from "node:os";
@@ -14,6 +17,7 @@ import { Errno } from "../base/errno.ts";
 import { FileDevice } from "../device/file-device.ts";
 import {
   CorruptionError,
+  canLeaveData,
   closeFilesystem,
   type Filesystem,
   FsError,
@@ -27,6 +31,7 @@ import {
   type WriteOptions,
 } from "../ext4/index.ts";
 import { type Addon, OPEN_DIRECT, OPEN_EXCLUSIVE, OPEN_WRITE } from "../native/binding.ts";
+import { attachImage, type IomapDevice, iomapDevice, isIomapOffered, lacksIomap } from "./iomap.ts";
 import { errnoText, MountFailure } from "./mount-failure.ts";
 import type { ImagePlan, MountPlan, WritingPlan } from "./plan.ts";
 import { say } from "./print.ts";
@@ -35,13 +40,17 @@ import { unwind } from "./unwind.ts";
 /** An opened image. */
 export interface Image {
   readonly deviceFd: number;
+  /** Where the filesystem starts on the device that `deviceFd` is. */
+  readonly offsetBytes: number;
   readonly device: FileDevice;
   readonly fs: Filesystem;
+  /** What the kernel is told of, where it may move the data of files by itself. */
+  readonly iomap: IomapDevice | undefined;
 }
 
 /** What the filesystem tells and asks while it is being changed. */
 export type ImageHooks = Required<
-  Pick<WriteOptions, "invalidateMappings" | "onDamage" | "onPanic" | "onAbort">
+  Pick<WriteOptions, "invalidateMappings" | "onDamage" | "onFreed" | "onPanic" | "onAbort">
 >;
 
 /**
@@ -57,6 +66,7 @@ export function openImage(
   undo: (() => void)[],
 ): Image {
   const { path, image } = { path: plan.device, image: plan.image };
+  const isOffered = isIomapOffered(addon, plan);
   let { writing } = image;
   if (writing === undefined && image.finishes) finishImage(addon, plan);
   let deviceFd = openDevice(addon, path, image, writing !== undefined);
@@ -69,7 +79,13 @@ export function openImage(
   if (deviceFd < 0) throw new MountFailure(`cannot be opened: ${errnoText(-deviceFd)}`);
   undo.push(() => addon.closeDescriptor(deviceFd));
 
-  const device = deviceOf(addon, plan, deviceFd);
+  const loopFd = isOffered ? asLoopDevice(addon, plan, deviceFd, writing !== undefined) : undefined;
+  if (loopFd !== undefined) {
+    undo.push(() => addon.closeDescriptor(loopFd));
+    deviceFd = loopFd;
+  }
+  const offsetBytes = loopFd === undefined ? image.offsetBytes : 0;
+  const device = deviceOf(addon, plan, deviceFd, offsetBytes);
   const options = optionsOf(addon, plan, writing !== undefined, undo);
   const fs = openEither(device, path, options, writing, hooks);
   undo.push(() => abandon(fs));
@@ -77,14 +93,55 @@ export function openImage(
     const least = fs.superblock.blockSize;
     throw new MountFailure(`cache_size: takes at least one block, ${least} bytes`);
   }
-  return { deviceFd, device, fs };
+  const place = { fd: deviceFd, offsetBytes, write: fs.isWritable };
+  const iomap =
+    isOffered && canBeMapped(plan, device, fs) ? iomapDevice(addon, plan, place, undo) : undefined;
+  return { deviceFd, offsetBytes, device, fs, iomap };
 }
 
 /** @throws MountFailure when nothing is left of it behind the offset. */
-function deviceOf(addon: Addon, { device, image }: MountPlan, fd: number): FileDevice {
-  const opened = new FileDevice(addon, fd, image.offsetBytes, device);
+function deviceOf(
+  addon: Addon,
+  { device, image }: MountPlan,
+  fd: number,
+  offsetBytes = image.offsetBytes,
+): FileDevice {
+  const opened = new FileDevice(addon, fd, offsetBytes, device);
   if (opened.sizeBytes > 0) return opened;
   throw new MountFailure(`offset=${image.offsetBytes} is past its end`);
+}
+
+/**
+ * Makes a loop device of an image in a file.
+ *
+ * @returns its descriptor, or undefined where there is none to be had, or no use for it.
+ * @throws MountFailure when the mount cannot do without, or cannot be made at all.
+ */
+function asLoopDevice(
+  addon: Addon,
+  plan: MountPlan,
+  fd: number,
+  write: boolean,
+): number | undefined {
+  const file = deviceOf(addon, plan, fd);
+  if (file.isBlockDevice) return undefined;
+  const { superblockKiB } = plan.image;
+  const { superblock } = orFailure(() =>
+    openFilesystem(file, {
+      noRecovery: true,
+      crc32c: addon.crc32c,
+      ...(superblockKiB === undefined ? {} : { superblockAt: superblockKiB }),
+    }),
+  );
+  const staysUnclean = superblock.needsRecovery && !write && !plan.image.noRecovery;
+  if (staysUnclean) return undefined;
+  return attachImage(addon, plan, { fd, write, blockBytes: superblock.blockSize });
+}
+
+/** Whether the data of files lies where their maps say. @throws MountFailure when it has to. */
+function canBeMapped(plan: MountPlan, device: FileDevice, fs: Filesystem): boolean {
+  if (canLeaveData(fs)) return device.isBlockDevice;
+  return lacksIomap(plan, "but its journal is not empty and cannot be replayed without writing");
 }
 
 /** What is the same for all ways to open the image. */

@@ -8,11 +8,18 @@
  */
 import { isAbsolute } from "node:path";
 import { Errno } from "../base/errno.ts";
-import { closeFilesystem, type Filesystem, mmpIntervalSeconds, mmpRefresh } from "../ext4/index.ts";
-import { type Channel, MAX_WRITE_BYTES, nodeOf, Session, serveExt4 } from "../fuse/index.ts";
+import {
+  closeFilesystem,
+  type Filesystem,
+  mmpIntervalSeconds,
+  mmpRefresh,
+  settleKernelEnds,
+} from "../ext4/index.ts";
+import { type Channel, MAX_WRITE_BYTES, Session, serveExt4 } from "../fuse/index.ts";
 import type { Addon, MountRequest, MountResult, NativeChannel } from "../native/binding.ts";
 import { callerOf } from "./caller.ts";
 import { type Image, openImage } from "./image.ts";
+import { iomapHost } from "./iomap.ts";
 import { errnoText, MountFailure } from "./mount-failure.ts";
 import { isDescriptor, type MountPlan, type WritingPlan } from "./plan.ts";
 import { say } from "./print.ts";
@@ -21,8 +28,13 @@ import { unwind } from "./unwind.ts";
 /** Threads that wait for the device so that the request loop does not. */
 const IO_THREADS = 4;
 const MS_PER_SECOND = 1000;
+/** By then the kernel has written what it was to. @see dirty_expire_centisecs in proc_sys_vm(5) */
+const WRITEBACK_SECONDS = 60;
 /** The smallest page of any machine: the largest block that all kernels take of a block device. */
 const DEVICE_BLOCK_BYTES_MAX = 4096;
+
+/** Unmounts, where that waits for the answer to DESTROY: a thread of ours that waited could not be killed. */
+const UNMOUNT_PROGRAM = "umount";
 
 /** What the caller wants to see happen. */
 export interface MountHooks {
@@ -37,7 +49,11 @@ export interface Mount {
   readonly channel: NativeChannel;
   readonly fuseFd: number;
   readonly unmounter: string;
-  /** Serves until the mount or the connection is gone. @throws ProtocolVersionError when the kernel is too old. */
+  /**
+   * Serves until the mount or the connection is gone.
+   *
+   * @throws NegotiationError when the kernel is not what the mount needs.
+   */
   serve(): void;
   /**
    * Writes what is not on the device yet, and marks the filesystem as clean. To be called when nothing
@@ -63,40 +79,43 @@ export function makeMount(addon: Addon, plan: MountPlan, hooks: MountHooks): Mou
     unwind(undoImage);
   };
   const tell = (line: string): void => say(`${plan.device}: ${line}`);
-  let channel: NativeChannel | undefined;
   let session: Session | undefined;
+  let blockBytes = 0;
   try {
     for (const notice of plan.notices) tell(notice);
-    const { deviceFd, device, fs } = openImage(
+    const image = openImage(
       addon,
       plan,
       {
-        invalidateMappings: (inode, from, end) => channel?.invalidate(nodeOf(inode), from, end),
+        invalidateMappings: (inode, from, end) => session?.invalidateMappings(inode, from, end),
+        onFreed: (start, count) => session?.noteFreed(start * blockBytes, count * blockBytes),
         onDamage: (error) => session?.reportDamage(error),
         onPanic: panic,
         onAbort: (error) => tell(`nothing is written any more: ${reasonOf(error)}`),
       },
       undoImage,
     );
-    const { fuseFd, unmounter } = mountInKernel(addon, plan, { deviceFd, device, fs }, undo);
-    channel = new addon.Channel({
+    const { deviceFd, offsetBytes, device, fs } = image;
+    blockBytes = fs.superblock.blockSize;
+    const { fuseFd, unmounter } = mountInKernel(addon, plan, image, undo);
+    const channel = new addon.Channel({
       fuseFd,
       deviceFd,
       deviceDirect: plan.image.direct,
-      deviceOffsetBytes: plan.image.offsetBytes,
-      blockBytes: fs.superblock.blockSize,
+      deviceOffsetBytes: offsetBytes,
+      blockBytes,
       bodyBytesMax: MAX_WRITE_BYTES,
       ioThreads: IO_THREADS,
       traceTransfers: plan.trace,
     });
-    const opened = channel;
-    undo.push(() => opened.close());
-    device.beforeFlush(() => opened.drain());
-    session = new Session(hooks.wrapChannel(opened), serveExt4(fs, plan.presentation), {
+    undo.push(() => channel.close());
+    device.beforeFlush(() => channel.drain());
+    session = new Session(hooks.wrapChannel(channel), serveExt4(fs, plan.presentation), {
       ...plan.session,
       log: tell,
       callerOf,
       ...(plan.trace ? { trace: say } : {}),
+      ...(image.iomap === undefined ? {} : { iomap: iomapHost(addon, plan, image.iomap, fuseFd) }),
       onReady: hooks.onReady,
       onDestroy: () => {
         finish();
@@ -107,12 +126,12 @@ export function makeMount(addon: Addon, plan: MountPlan, hooks: MountHooks): Mou
     const finish = once(() => closeMounted(served, fs));
     startTimers(served, fs, plan.image.writing);
     return {
-      channel: opened,
+      channel,
       fuseFd,
       unmounter,
       serve: () => served.serve(),
       finish,
-      isUnmounted: () => served.isEnded || opened.closedBy() === Errno.ENODEV,
+      isUnmounted: () => served.isEnded || channel.closedBy() === Errno.ENODEV,
       close,
     };
   } catch (error) {
@@ -124,7 +143,10 @@ export function makeMount(addon: Addon, plan: MountPlan, hooks: MountHooks): Mou
 /** What has to happen again and again while the filesystem may be changed. */
 function startTimers(session: Session, fs: Filesystem, writing: WritingPlan | undefined): void {
   if (!fs.isWritable || writing === undefined) return;
-  session.every(writing.commitSeconds * MS_PER_SECOND, () => fs.writer.transactions.commit());
+  session.every(writing.commitSeconds * MS_PER_SECOND, () => {
+    settleKernelEnds(fs, WRITEBACK_SECONDS);
+    fs.writer.transactions.commit();
+  });
   const mmpSeconds = mmpIntervalSeconds(fs);
   if (mmpSeconds !== undefined) {
     session.every(mmpSeconds * MS_PER_SECOND, () => mmpRefresh(fs));
@@ -182,12 +204,15 @@ function mountInKernel(
     mountAsDevice(addon, plan, image, request) ?? addon.mount(request);
   if (fd < 0) throw new MountFailure(`${message}: ${errnoText(-fd)}`);
   undo.push(() => addon.closeDescriptor(fd));
-  return { fuseFd: fd, unmounter };
+  const waitsForUs =
+    image.iomap !== undefined && unmounter === "" && !isDescriptor(plan.mountpoint);
+  return { fuseFd: fd, unmounter: waitsForUs ? UNMOUNT_PROGRAM : unmounter };
 }
 
 /**
  * Mounts a block device that may be written as type fuseblk. The kernel claims it for the mount, so
- * our own claim ends just before.
+ * our own claim ends just before. With iomap all of that comes with any mount, and the claim stays ours:
+ * whoever has it sets the block size.
  *
  * @returns undefined where it is to be an ordinary mount.
  * @throws MountFailure when somebody else has claimed the device in between.
@@ -195,11 +220,12 @@ function mountInKernel(
 function mountAsDevice(
   addon: Addon,
   plan: MountPlan,
-  { deviceFd, device, fs }: Image,
+  { deviceFd, device, fs, iomap }: Image,
   request: MountRequest,
 ): MountResult | undefined {
   const possible =
     plan.mount.asDevice &&
+    iomap === undefined &&
     device.isBlockDevice &&
     fs.isWritable &&
     isAbsolute(request.fsname) &&

@@ -23,6 +23,11 @@ export interface MountPlan {
   readonly presentation: PresentationOptions;
   readonly session: AttributeOptions & NegotiationOptions & { readonly synchronous: Synchronous };
 
+  /** Whether the kernel is to move file data by itself: never, in any case, or where that is possible. */
+  readonly iomap: "forbid" | "require" | "default";
+  /** Have it keep what it was told about where the data of files lie. */
+  readonly iomapCache: boolean;
+
   /** What of the options is carried out in another way than they say; a line each, for the user. */
   readonly notices: readonly string[];
   /** Report every request on standard error. */
@@ -83,5 +88,11 @@ export interface KernelMountPlan {
 
 /** Somebody else's mount, as a fuse descriptor: there is no path to reach or unmount it by. */
 export function isDescriptor(mountpoint: string): boolean {
-  return /^\/(dev|proc\/self)\/fd\/\d+$/.test(mountpoint);
+  return descriptorIn(mountpoint) !== undefined;
+}
+
+/** The N of `/dev/fd/N`, or undefined for a directory. */
+export function descriptorIn(mountpoint: string): number | undefined {
+  const [, number] = /^\/(?:dev|proc\/self)\/fd\/(\d+)$/.exec(mountpoint) ?? [];
+  return number === undefined ? undefined : Number(number);
 }

@@ -50,8 +50,9 @@ function serve(addon: Addon, plan: MountPlan, mount: Mount): void {
     mount.serve();
   } catch (error) {
     if (!(error instanceof NegotiationError)) throw error;
-    addon.unmount(plan.mountpoint, unmounter);
+    // In this order: an unmount may wait for the answer to DESTROY as long as there is a connection.
     mount.close();
+    addon.unmount(plan.mountpoint, unmounter);
     tell({ kind: "failed", reason: error.message });
     return;
   }

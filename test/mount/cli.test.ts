@@ -20,6 +20,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { loadAddon } from "../../src/native/binding.ts";
 import { mke2fs, sha256 } from "../support/e2fsprogs.ts";
 import { loopDevice } from "../support/mounts.ts";
 import { run, skipBecause, whyNoE2fsprogs, whyNoFuse } from "../support/run.ts";
@@ -190,6 +191,15 @@ describe.skipIf(skipped)("fuse4fs-ts", () => {
       expect(spawnSync(link, [image, mountpoint, "-r"]).status).toBe(0);
       expect(hello()).toBe("Hello.\n");
     });
+
+    test.each(["iomap=0", "iomap=default,noiomap_cache", "lazytime,strictatime"])(
+      "serves the image with -o %s",
+      (options) => {
+        mount(`ro,${options}`);
+        expect(readFileSync(join(mountpoint, "sub/large")).length).toBe(3_000_000);
+        expect(mountAt(mountpoint)?.type).toBe("fuse.ext4");
+      },
+    );
 
     test("shares an image with another reader", () => {
       const second = join(folder, "second");
@@ -454,11 +464,20 @@ os.execv(command, [command, "-f", image, f"/dev/fd/{fuse}", "-o", "ro"])`;
       expect(status).toBe(32);
     });
 
+    const withoutIomap: readonly [options: string, code: number, says: string][] =
+      loadAddon().iomapSupport(-1) !== 0
+        ? []
+        : ["iomap", "ro,iomap=1", "iomap=0,iomap,noiomap_cache"].map((options) => [
+            options,
+            32,
+            "disk.img: needs iomap, which takes a kernel that has it",
+          ]);
     const OPTION_CASES: readonly [options: string, code: number, says: string][] = [
       ["frobnicate,ro", 1, "unknown mount option: frobnicate"],
       ["ro,errors=explode", 1, "errors=explode: takes continue, remount-ro, panic"],
       ["ro,cache_size=3G", 1, "cache_size=3G: takes one block to 2G"],
-      ["ro,iomap", 1, "no iomap"],
+      ["ro,iomap=2", 1, "iomap=2: takes 0, 1, default"],
+      ...withoutIomap,
       ["ro,offset=1T", 32, "offset=1099511627776 is past its end"],
       ["ro,offset=512", 32, "not an ext2, ext3 or ext4 filesystem"],
       ["ro,journal_path=/nowhere", 32, "journal /nowhere cannot be opened: no such file"],

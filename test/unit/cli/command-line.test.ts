@@ -54,6 +54,8 @@ describe("parseCommandLine()", () => {
         },
         presentation: { minixdf: false, asksAtOpen: false },
         session: { acl: true, idMapped: true, synchronous: "none" },
+        iomap: "default",
+        iomapCache: true,
       },
     });
   });

@@ -84,7 +84,9 @@ const EFFECTS: Readonly<Record<string, readonly [text: string, effect: Partial<D
   fuse2fs_debug: ["fuse2fs_debug", { trace: true }],
   fuse4fs_debug: ["fuse4fs_debug", { trace: true }],
   oom_score_adj: ["oom_score_adj=-500", { oomScoreAdjustment: -500 }],
-  iomap: ["iomap=0", {}],
+  iomap: ["iomap=0", { iomap: "forbid" }],
+  iomap_cache: ["noiomap_cache,iomap_cache", {}],
+  noiomap_cache: ["noiomap_cache", { iomapCache: false }],
   remount: ["remount", {}],
   nosuid: ["suid,nosuid", { flags: flags("nodev", "nosuid") }],
   suid: ["suid", { flags: flags("nodev") }],
@@ -173,12 +175,23 @@ describe("applyMountOptions()", () => {
     ["uid=-1", "uid=-1: takes a number from 0 to 4294967294"],
     ["sb=0", "sb=0: takes a number from 1"],
     ["lockfile=", "lockfile=: takes a value that is not empty"],
-    ["iomap", "this kernel has no iomap for FUSE"],
-    ["iomap=1", "this kernel has no iomap for FUSE"],
     ["iomap=2", "iomap=2: takes 0, 1, default"],
+    ["iomap=yes", "iomap=yes: takes 0, 1, default"],
+    ["iomap_cache=1", "mount option iomap_cache takes no value: iomap_cache=1"],
     ["remount", "unmount and mount again"],
   ])("refuses %s", (text, message) => {
     expect(() => draftOf(text)).toThrow(message);
+  });
+
+  test.each([
+    ["iomap", "require"],
+    ["iomap=1", "require"],
+    ["iomap=0", "forbid"],
+    ["iomap=default", "default"],
+    ["iomap=1,iomap=default", "default"],
+    ["iomap=0,iomap", "require"],
+  ])("takes %s for %s", (text, meaning) => {
+    expect(draftOf(text).iomap).toBe(meaning);
   });
 
   test("takes the cache sizes at both ends", () => {

@@ -44,6 +44,8 @@ const PLAN: MountPlan = {
   },
   presentation: { minixdf: false, asksAtOpen: false },
   session: { synchronous: "none" },
+  iomap: "default",
+  iomapCache: true,
   notices: [],
 };
 
