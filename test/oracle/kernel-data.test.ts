@@ -228,7 +228,9 @@ describe.skipIf(skipBecause("kernel-data", whyNoE2fsprogs()))(
       moved.write(inode, 10_000, some(10_000));
       noteKernelEnd(moved.fs, inode.number, 20_100);
       expect(moved.close()).toBe("");
-      expect(askDebugfs(moved.bytes, "stat /file")).toMatch(/Size: 20100\b(?:.|\n)*Blockcount: 40\b/);
+      expect(askDebugfs(moved.bytes, "stat /file")).toMatch(
+        /Size: 20100\b(?:.|\n)*Blockcount: 40\b/,
+      );
     });
 
     test("a full filesystem takes back what files hold in reserve", () => {
@@ -310,7 +312,7 @@ describe.skipIf(skipBecause("kernel-data", whyNoE2fsprogs()))(
       expect(errnoOf(() => moved.create(OTHER))).toBe(Errno.EROFS);
       moved.fs.writer.times.noteAccess(moved.fs.inode(ROOT_INODE));
       moved.fs.writer.transactions.commit();
-      expect(moved.bytes).toEqual(before);
+      expect(moved.bytes.findIndex((byte, at) => byte !== before[at])).toBe(-1);
       thaw();
       moved.create(OTHER);
       syncFilesystem(moved.fs);
@@ -320,7 +322,9 @@ describe.skipIf(skipBecause("kernel-data", whyNoE2fsprogs()))(
     });
 
     test("a file with a block map gets blocks full of zeros", () => {
-      const old = new Moved(freshImage("32M", ["-t", "ext4", "-b", "1024", "-O", "^extent,^64bit"]));
+      const old = new Moved(
+        freshImage("32M", ["-t", "ext4", "-b", "1024", "-O", "^extent,^64bit"]),
+      );
       const before = old.create();
       writeFile(old.fs, before, 0, some(MiB));
       unlink(old.fs, ROOT_INODE, NAME);

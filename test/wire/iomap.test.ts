@@ -308,7 +308,11 @@ describe("IOMAP_BEGIN", () => {
 
   test.each([
     ["a place", MAPPED, mapping(2, 4096, 8192, 1_048_576, DEVICE)],
-    ["a promised place", { ...MAPPED, type: IomapType.UNWRITTEN }, mapping(3, 4096, 8192, 1_048_576, DEVICE)],
+    [
+      "a promised place",
+      { ...MAPPED, type: IomapType.UNWRITTEN },
+      mapping(3, 4096, 8192, 1_048_576, DEVICE),
+    ],
     ["a hole", { ...MAPPED, type: IomapType.HOLE, addr: -1 }, mapping(0, 4096, 8192)],
   ])("answers %s in the slot for reads, and an overwrite in the other", (_, found, expected) => {
     const { rest } = moved([begin(OP.READ)], answering(found));
