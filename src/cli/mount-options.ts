@@ -333,8 +333,9 @@ export const MOUNT_OPTIONS: readonly MountOption[] = [
   ignored("timing flush_interval", "a setting of fuse4fs"),
   ignored("block_validity noblock_validity delalloc nodelalloc auto_da_alloc"
     + " noauto_da_alloc barrier nobarrier stripe journal_checksum"
-    + " journal_async_commit journal_ioprio journal_dev init_itable noinit_itable"
-    + " inode_readahead_blks max_dir_size_kb mb_optimize_scan dioread_lock dioread_nolock"
+    + " nojournal_checksum data_err min_batch_time max_batch_time prefetch_block_bitmaps"
+    + " no_prefetch_block_bitmaps journal_async_commit journal_ioprio journal_dev init_itable noinit_itable"
+    + " inode_readahead_blks max_dir_size_kb mb_optimize_scan dioread_lock dioread_nolock nodioread_nolock"
     + " i_version iversion noiversion prjquota grpquota usrquota quota noquota jqfmt usrjquota grpjquota oldalloc orlov debug_want_extra_isize nombcache dax"
     + " test_dummy_encryption warn_on_error nowarn_on_error check",
     "a setting of the kernel's ext4 that has no counterpart"),

@@ -311,6 +311,8 @@ export const WriteIn = layout("fuse_write_in", 40, {
   padding:    [36, "le32"],
 });
 
+/** `fuse_write_in.write_flags`: the owner of locks is named, which the kernel does past its page cache only. */
+export const WRITE_LOCKOWNER = 1 << 1;
 /** `fuse_write_in.write_flags`: take set-id bits and capabilities from the file. */
 export const WRITE_KILL_SUIDGID = 1 << 2;
 

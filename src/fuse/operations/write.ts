@@ -13,6 +13,7 @@ import {
   FallocateIn,
   Opcode,
   WRITE_KILL_SUIDGID,
+  WRITE_LOCKOWNER,
   WriteIn,
   WriteOut,
 } from "../abi.ts";
@@ -63,7 +64,9 @@ function refuseWrite(inode: Inode, offset: number): void {
 }
 
 /**
- * Maps what the WRITE needs, as far as there is space.
+ * Maps what the WRITE needs, as far as there is space. One past the page cache is to have all of it: an
+ * answer of fewer bytes makes the kernel report EIO for an asynchronous one. Its own ext4 fails such a
+ * write as a whole, too.
  *
  * @returns false when the file keeps its contents in its inode.
  * @throws FsError when not even its first byte has a place.
@@ -72,8 +75,7 @@ function mapForWrite(
   context: Context,
   changes: ServedChanges,
   request: Request,
-  offset: number,
-  end: number,
+  { offset, end, mayBeShort }: { offset: number; end: number; mayBeShort: boolean },
 ): boolean {
   const { fs, channel, iomap } = context;
   const batch = new MappingBatch(context, request.node, fs.inode(request.inode));
@@ -81,7 +83,7 @@ function mapForWrite(
     try {
       changes.iomapForWrite(fs.inode(request.inode), at, end - at, iomap);
     } catch (error) {
-      if (at === offset || !(error instanceof FsError)) throw error;
+      if (at === offset || !mayBeShort || !(error instanceof FsError)) throw error;
       break;
     }
     if (iomap.type === IomapType.INLINE) return false;
@@ -122,9 +124,10 @@ export const Write: Operation = {
     const inode = fs.inode(request.inode);
     refuseWrite(inode, offset);
     if (size === 0) return answerWritten(reply, 0);
-    const clears = (request.u32(at, WriteIn.writeFlags) & WRITE_KILL_SUIDGID) !== 0;
-    if (clears) takePrivileges(context, changes, request, inode);
-    if (mapForWrite(context, changes, request, offset, offset + size)) {
+    const flags = request.u32(at, WriteIn.writeFlags);
+    if ((flags & WRITE_KILL_SUIDGID) !== 0) takePrivileges(context, changes, request, inode);
+    const mayBeShort = (flags & WRITE_LOCKOWNER) === 0;
+    if (mapForWrite(context, changes, request, { offset, end: offset + size, mayBeShort })) {
       if ((inode.flags & InodeFlags.SYNC) !== 0) makeDurable(context, changes, request);
       return SERVE_BY_SHIM;
     }
