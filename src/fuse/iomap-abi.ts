@@ -2,6 +2,9 @@
  * The part of the FUSE wire protocol with which a kernel moves file contents by itself (fuse+iomap). It is
  * in no released kernel and in no header yet: the numbers are those of the seventh posting of the
  * patch series, of February 2026. docs/iomap.md says what of it is where.
+ *
+ * @see the patches "fuse: allow servers to use iomap for better file IO performance", version 7, and
+ *   include/uapi/linux/fuse.h as they leave it
  */
 import { layout } from "../base/layout.ts";
 
