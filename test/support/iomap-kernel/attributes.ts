@@ -63,6 +63,8 @@ function writeBackCut(mount: Mount, inode: Inode, size: number): void {
   ))
     ioend.complete();
   dropPages(inode, end);
+  // In memory alone: whoever makes the file longer again finds no old bytes there.
+  inode.pages.get(Math.floor(size / blockSize))?.bytes.fill(0, size % blockSize);
   writeBack(mount, inode);
 }
 
