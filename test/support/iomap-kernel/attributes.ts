@@ -51,7 +51,7 @@ function cut(mount: Mount, inode: Inode, size: number, isOpen: boolean): void {
   touch(mount, inode, "write");
   const { mtime, ctime } = inode;
   setattr(mount, inode, { size, mtime, ctime, isOfHandle: isOpen });
-  inode.dropMappings(size - (size % blockSize));
+  inode.dropMappings(size);
 }
 
 /** Drops the pages behind the new end once nobody needs them, and writes back all the others. */

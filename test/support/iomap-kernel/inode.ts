@@ -151,8 +151,11 @@ export class Inode {
     return this.mappings;
   }
 
+  /** Drops what is cached of the blocks of [start, end): half of a block's mapping would be no mapping. */
   dropMappings(start: number, end = Number.POSITIVE_INFINITY): void {
-    this.mappings?.invalidate("read", start, end);
-    this.mappings?.invalidate("write", start, end);
+    const first = start - (start % this.blockSize);
+    const last = Math.ceil(end / this.blockSize) * this.blockSize;
+    this.mappings?.invalidate("read", first, last);
+    this.mappings?.invalidate("write", first, last);
   }
 }

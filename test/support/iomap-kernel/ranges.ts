@@ -39,10 +39,7 @@ export function fallocate(
     inode.attributesAreValid = false;
     return;
   }
-  inode.dropMappings(
-    offset - (offset % inode.blockSize),
-    Math.ceil(end / inode.blockSize) * inode.blockSize,
-  );
+  inode.dropMappings(offset, end);
   if (clears) zeroEdges(mount, inode, offset, Math.min(end, inode.size));
   if (extendsTo > 0) {
     zeroRange(mount, inode, inode.size, extendsTo);
@@ -99,9 +96,7 @@ export function copyRange(
   const copied = askForCopy(mount, from, body);
   if (!to.isIomap) to.attributesAreValid = false;
   else {
-    const { blockSize } = to;
-    const end = Math.ceil((toOffset + copied) / blockSize) * blockSize;
-    to.dropMappings(toOffset - (toOffset % blockSize), end);
+    to.dropMappings(toOffset, toOffset + copied);
     to.size = Math.max(to.size, toOffset + copied);
     touch(mount, to, "write");
   }

@@ -40,9 +40,15 @@ export class ServedKernel {
     const { seed, generation = "v7", backgroundEvery = 3, usesCache = true } = options;
     const { cacheSizeBytes = 1 << 20, deviceOffsetBytes = 0, now, trace } = options;
     const allocation = randomFrom(seed);
+    let session: Session | undefined;
     this.fs = openWritableFilesystem(device, {
       cacheSizeBytes,
       random: () => allocation.below(1 << 30) / (1 << 30),
+      invalidateMappings: (inode, from, end) => session?.invalidateMappings(inode, from, end),
+      onFreed: (start, count) => {
+        const { blockSize } = this.fs.superblock;
+        session?.noteFreed(start * blockSize, count * blockSize);
+      },
       ...(now !== undefined && { now }),
     });
     const transport = new InProcessTransport();
@@ -51,7 +57,7 @@ export class ServedKernel {
       random: randomFrom(seed + 1),
     });
     const presentation = { minixdf: false, asksAtOpen: false };
-    this.session = new Session(transport, serveExt4(this.fs, presentation), {
+    session = new Session(transport, serveExt4(this.fs, presentation), {
       log: (line) => this.log.push(line),
       ...(trace !== undefined && { trace }),
       onDestroy: () => this.#finish(),
@@ -61,7 +67,8 @@ export class ServedKernel {
         onAgreed: () => undefined,
       },
     });
-    transport.serve(this.session);
+    this.session = session;
+    transport.serve(session);
     this.kernel.mount();
   }
 

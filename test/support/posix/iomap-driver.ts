@@ -202,7 +202,9 @@ export class IomapDriver {
   #copy(operation: Extract<Operation, { kind: "copy" }>): number {
     const { kernel } = this;
     const [from, to] = [this.#file(operation.from), this.#file(operation.to)];
-    const { fromOffset, toOffset, length } = operation;
+    const { fromOffset, toOffset } = operation;
+    // A file that grows because it is copied to does not give any more.
+    const length = Math.max(0, Math.min(operation.length, from.size - fromOffset));
     let done = 0;
     while (done < length) {
       const rest = length - done;
