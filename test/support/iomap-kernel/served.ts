@@ -55,6 +55,7 @@ export class ServedKernel {
     this.kernel = new IomapKernel({
       ...{ transport, device, generation, backgroundEvery, deviceOffsetBytes },
       random: randomFrom(seed + 1),
+      ...(now !== undefined && { now: () => nanosecondsOf(now()) }),
     });
     const presentation = { minixdf: false, asksAtOpen: false };
     session = new Session(transport, serveExt4(this.fs, presentation), {
@@ -82,3 +83,6 @@ export class ServedKernel {
     this.kernel.unmount();
   }
 }
+
+const nanosecondsOf = ({ seconds, nanoseconds }: Timestamp): bigint =>
+  BigInt(seconds) * 1_000_000_000n + BigInt(nanoseconds);

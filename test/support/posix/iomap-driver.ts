@@ -135,7 +135,6 @@ export class IomapDriver {
       case "close": {
         const file = this.#open.get(operation.path) ?? refuse(Errno.EBADF);
         this.#open.delete(operation.path);
-        this.#linkable.delete(file.inode);
         file.close();
         return;
       }
