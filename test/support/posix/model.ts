@@ -21,6 +21,8 @@ export interface ModelOptions {
   readonly clusterSize?: number;
   /** New files have extents; without, nothing can be preallocated. */
   readonly hasExtents?: boolean;
+  /** Collapse and insert get as far as the filesystem; the kernel's FUSE does not let them. */
+  readonly hasRangeMoves?: boolean;
 }
 
 interface Node {
@@ -70,8 +72,9 @@ export class PosixModel {
   #lastId = 0;
   #touched = new Map<number, Touch>();
 
-  constructor({ blockSize, clusterSize = blockSize, hasExtents = true }: ModelOptions) {
-    this.#options = { blockSize, clusterSize, hasExtents };
+  constructor(options: ModelOptions) {
+    const { blockSize } = options;
+    this.#options = { clusterSize: blockSize, hasExtents: true, hasRangeMoves: true, ...options };
     this.#root = this.#newNode("directory", 0o755);
     this.#root.links = 2;
     this.#root.parent = this.#root;
@@ -414,13 +417,15 @@ export class PosixModel {
   }
 
   #fallocate({ path, how, offset, length }: Extract<Operation, { kind: "fallocate" }>): void {
-    const { clusterSize, hasExtents } = this.#options;
+    const { clusterSize, hasExtents, hasRangeMoves } = this.#options;
     const node = this.#file(path);
     if (length <= 0) refuse("EINVAL");
+    const moves = how === "collapse" || how === "insert";
+    if (moves && !hasRangeMoves) refuse("EOPNOTSUPP");
     if (!hasExtents && how !== "punch") refuse("EOPNOTSUPP");
     const end = offset + length;
     const { content } = node;
-    if (how === "collapse" || how === "insert") {
+    if (moves) {
       if (offset % clusterSize !== 0 || length % clusterSize !== 0) refuse("EINVAL");
       if (how === "collapse" ? end >= content.length : offset >= content.length) refuse("EINVAL");
     }

@@ -1,0 +1,79 @@
+/**
+ * Data that lies within an inode: fetched with READ and stored with WRITE, by node id and without a
+ * handle.
+ */
+import { Errno, Opcode } from "./abi.ts";
+import type { Inode } from "./inode.ts";
+import { endOf, isErrno, type Mapping } from "./mapping.ts";
+import type { Mount } from "./mount.ts";
+import { SystemError } from "./rules.ts";
+import { Body } from "./wire.ts";
+
+const ENOMEM = 12;
+const WRITE_OUT_BYTES = 8;
+
+/** The bytes of `mapping`. @param isForgotten v7 does not fetch what is overwritten "purely". */
+export function fetchInline(
+  mount: Mount,
+  inode: Inode,
+  mapping: Mapping,
+  pos: number,
+  count: number,
+  isForgotten: boolean,
+): Uint8Array {
+  const { violations } = mount;
+  const where = `node ${inode.node} at ${pos}`;
+  if (mapping.offset !== 0) violations.note("inline-start", `${where}: from ${mapping.offset}`);
+  if (mount.isPost && mapping.length > inode.blockSize) throw new SystemError(ENOMEM, where);
+  const bytes = new Uint8Array(Math.min(mapping.length, inode.blockSize));
+  if (isForgotten) {
+    violations.note("inline-overwrite", where);
+    return bytes;
+  }
+  const from = mount.isPost ? mapping.offset : pos;
+  const to = mount.isPost ? endOf(mapping) : Math.min(pos + count, endOf(mapping));
+  const got = read(mount, inode, from, to - from, where);
+  bytes.set(got.subarray(0, bytes.length), from - mapping.offset);
+  return bytes;
+}
+
+function read(mount: Mount, inode: Inode, pos: number, size: number, where: string): Uint8Array {
+  // fuse_read_in: fh 0, offset 8, size 16 u32, read_flags 20, lock_owner 24, flags 32.
+  const body = new Body().u64(0).u64(pos).u32(size).zeros(20);
+  try {
+    const { bytes } = mount.ask(Opcode.READ, inode.node, body, { max: size });
+    if (bytes.length === 0) mount.violations.fail("inline-read", `${where}: no bytes`, Errno.EIO);
+    return bytes;
+  } catch (error) {
+    if (!isErrno(error, Errno.ENOSYS)) throw error;
+    return mount.violations.fail("inline-read", where, Errno.EIO);
+  }
+}
+
+/** Stores `length` bytes from `pos` on of what an operation has made of inline data. */
+export function storeInline(
+  mount: Mount,
+  inode: Inode,
+  target: { readonly mapping: Mapping; readonly inline: Uint8Array | undefined },
+  pos: number,
+  length: number,
+): void {
+  const from = pos - target.mapping.offset;
+  const bytes = target.inline?.subarray(from, from + length) ?? new Uint8Array(0);
+  for (let done = 0; done < bytes.length; ) {
+    const rest = bytes.subarray(done);
+    const body = new Body()
+      .u64(0)
+      .u64(pos + done)
+      .u32(rest.length)
+      .zeros(20)
+      .raw(rest);
+    const stored = mount.ask(Opcode.WRITE, inode.node, body, WRITE_OUT_BYTES).u32(0);
+    done += stored;
+    const isRefused = stored === 0 || (!mount.isPost && done < bytes.length);
+    if (isRefused || done > bytes.length)
+      mount.violations.fail("inline-short-write", `node ${inode.node}: ${stored}`, Errno.EIO);
+  }
+  if (mount.isPost) inode.diskSize = Math.max(inode.diskSize, pos + length);
+  inode.dropMappings(pos, pos + length);
+}
