@@ -428,6 +428,15 @@ describe("IOMAP_BEGIN", () => {
       expect(rest[0]).toEqual(reply(0, mapping(4, 0, 4096), mapping(OVERWRITE, 0, 4096)));
     });
 
+    test("have nothing to be zeroed", () => {
+      const question = [begin(OP.ZERO, 10, 4086)];
+      const { rest, channel } = moved(question, answering(INLINE, {}, small, fits), {
+        usesCache: true,
+      });
+      expect(rest[0]).toEqual(reply(0, mapping(0, 0, 4096), mapping(OVERWRITE, 0, 4096)));
+      expect(channel.notifications).toEqual([]);
+    });
+
     test("stay there when all of them are written anew", () => {
       const { rest } = moved([begin(OP.WRITE, 0, 60)], answering(MAPPED, {}, small, fits));
       expect(rest[0]).toEqual(reply(0, mapping(4, 0, 4096), mapping(4, 0, 4096)));

@@ -12,7 +12,7 @@
  */
 import { Errno } from "../../base/errno.ts";
 import { bytesAt, le16, setLe32, setLe64, setU8 } from "../../base/layout.ts";
-import { FsError, type Inode, IomapType } from "../../ext4/index.ts";
+import { FsError, type Inode, InodeFlags, IomapType } from "../../ext4/index.ts";
 import {
   ConfigFlag,
   IoendFlag,
@@ -171,6 +171,27 @@ function findForWrite(context: Context, request: Request, question: Question): v
   if (inode.blocksForStat !== blocksBefore) context.channel.forgetAttributes(request.node);
 }
 
+const isWrite = (opflags: number): boolean =>
+  (opflags & WRITES) !== 0 && (opflags & LEAVES_HOLES) === 0;
+
+/**
+ * Puts the answer into `context.iomap`. There is nothing to zero in contents within an inode: behind their
+ * end is nothing, and what takes bytes out of a file moves them out first.
+ */
+function find(context: Context, request: Request, question: Question): void {
+  const { iomap, fs } = context;
+  const { inode, opflags, pos, count } = question;
+  if (!isWrite(opflags)) {
+    fs.iomapForKernel(inode, pos, count, iomap);
+    const isZeroing = (opflags & LEAVES_HOLES) !== 0;
+    if (isZeroing && iomap.type === IomapType.INLINE) iomap.type = IomapType.HOLE;
+  } else if (keepsInline(context, question)) {
+    Object.assign(iomap, { type: IomapType.INLINE, addr: -1, offset: 0, length: fs.blockSize });
+  } else {
+    findForWrite(context, request, question);
+  }
+}
+
 function flagsFor({ fs }: Context, { inode, opflags }: Question): number {
   const atomic = (opflags & OpFlag.ATOMIC) !== 0 ? MappingFlag.ATOMIC_BIO : 0;
   return atomic | (fs.changes?.isUncommitted(inode) === true ? MappingFlag.DIRTY : 0);
@@ -203,32 +224,22 @@ export const IomapBegin: Operation = {
   serve(context, request, reply) {
     const state = stateOf(context);
     const question = takeQuestion(context, request);
-    const { inode, opflags, pos, count } = question;
+    const { inode, opflags } = question;
     prepare(context, request, question);
-    const { iomap, fs } = context;
-    if ((opflags & WRITES) === 0 || (opflags & LEAVES_HOLES) !== 0) {
-      fs.iomapForKernel(inode, pos, count, iomap);
-    } else if (keepsInline(context, question)) {
-      const inline = {
-        type: IomapType.INLINE,
-        addr: -1,
-        offset: 0,
-        length: fs.blockSize,
-        flags: 0,
-      };
-      return answer(state, reply, inline, inline);
-    } else {
-      findForWrite(context, request, question);
-    }
-    const { offset, length, addr, type } = iomap;
+    find(context, request, question);
+    const { offset, length, addr, type } = context.iomap;
     const mapping: Mapping = { offset, length, addr, type, flags: flagsFor(context, question) };
-    const overwrite: Mapping = { ...mapping, type: MappingType.PURE_OVERWRITE, flags: 0 };
-    const mayKeep = state.host.usesCache && (opflags & NOT_KEPT) === 0 && type !== IomapType.INLINE;
+    const write: Mapping =
+      type === IomapType.INLINE && isWrite(opflags)
+        ? mapping
+        : { ...mapping, type: MappingType.PURE_OVERWRITE, flags: 0 };
+    const isInline = type === IomapType.INLINE || (inode.flags & InodeFlags.INLINE_DATA) !== 0;
+    const mayKeep = state.host.usesCache && (opflags & NOT_KEPT) === 0 && !isInline;
     if (!mayKeep || !state.keepMapping(request.node, inode.number, mapping)) {
-      return answer(state, reply, mapping, overwrite);
+      return answer(state, reply, mapping, write);
     }
     const kept: Mapping = { ...mapping, type: MappingType.RETRY_CACHE, flags: 0 };
-    return answer(state, reply, kept, overwrite);
+    return answer(state, reply, kept, write);
   },
   describe(request) {
     const at = request.takeStruct(IomapBeginIn);
