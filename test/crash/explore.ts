@@ -5,6 +5,7 @@ import { whyNoKernelMount } from "../support/run.ts";
 import { Scope } from "../support/scope.ts";
 import type { CrashConfiguration } from "./configurations.ts";
 import { type CrashReport, Explorer } from "./explorer.ts";
+import type { SubjectKind } from "./subjects.ts";
 import { laterInTheJournal, type Workload } from "./workloads.ts";
 
 const OTHER_CASES_MAX = 24;
@@ -23,6 +24,7 @@ export async function explore(
   configuration: CrashConfiguration,
   states: number,
   next: (random: Random) => Workload,
+  subject?: SubjectKind,
 ): Promise<CrashReport> {
   const seed = seedOfRun();
   const random = randomFrom(seed);
@@ -32,6 +34,7 @@ export async function explore(
     const kernelEvery = canAskKernel ? KERNEL_EVERY : 0;
     const explorer = new Explorer({
       ...{ scope, configuration, seed, otherCasesMax: OTHER_CASES_MAX, kernelEvery },
+      ...(subject !== undefined && { subject }),
     });
     const { report } = explorer;
     while (report.distinct < states && !explorer.isFailing) {

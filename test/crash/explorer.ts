@@ -13,16 +13,10 @@
 import { closeSync, fstatSync, openSync, readSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { BlockDevice, WritableDevice } from "../../src/base/block-device.ts";
-import {
-  closeFilesystem,
-  type Filesystem,
-  openFilesystem,
-  openWritableFilesystem,
-  type Timestamp,
-} from "../../src/ext4/index.ts";
+import { closeFilesystem, openFilesystem } from "../../src/ext4/index.ts";
 import { e2fsck } from "../support/e2fsprogs.ts";
 import { kernelMount } from "../support/mounts.ts";
-import { LibraryDriver, libraryTree } from "../support/posix/library.ts";
+import { libraryTree } from "../support/posix/library.ts";
 import { PosixModel } from "../support/posix/model.ts";
 import { describe, type Operation } from "../support/posix/operation.ts";
 import { differences, type Tree } from "../support/posix/tree.ts";
@@ -36,6 +30,7 @@ import { Disk, type Piece } from "./disk.ts";
 import { E2fsckBatch, type Pages } from "./e2fsck-batch.ts";
 import { History } from "./history.ts";
 import { OverlayDevice, PAGE_SIZE } from "./overlay-device.ts";
+import { LIBRARY, openImage, type SubjectKind } from "./subjects.ts";
 import { baseTree, type Workload } from "./workloads.ts";
 
 export interface ExplorerOptions {
@@ -46,6 +41,8 @@ export interface ExplorerOptions {
   readonly otherCasesMax: number;
   /** One state in so many is judged by the kernel; 0 for none. */
   readonly kernelEvery: number;
+  /** Who carries the workloads out; the library if absent. */
+  readonly subject?: SubjectKind;
   /** Stands between the library and the disk; for tests of the explorer itself. */
   readonly disturb?: (device: WritableDevice) => WritableDevice;
 }
@@ -161,14 +158,14 @@ export class Explorer {
     recorder: RecordingDevice,
     model: PosixModel,
   ): { history: History; start: number } {
-    const fs = open(this.#options.disturb?.(recorder) ?? recorder, this.#options.seed);
-    const driver = new LibraryDriver(fs);
+    const { disturb, seed, subject = LIBRARY } = this.#options;
+    const driver = subject.open(disturb?.(recorder) ?? recorder, seed);
     for (const operation of workload.before ?? []) {
       model.apply(operation);
       driver.apply(operation);
     }
     const start = workload.before === undefined ? 0 : recorder.log.length;
-    const history = new History(model, this.#configuration.blockSize);
+    const history = new History(model, this.#configuration.blockSize, subject.isDelayed);
     for (const operation of workload.operations) {
       recorder.mark("begin");
       const expected = model.apply(operation);
@@ -181,7 +178,7 @@ export class Explorer {
     const end: Operation = { kind: "sync" };
     recorder.mark("begin");
     history.add(end, model);
-    closeFilesystem(fs);
+    driver.close();
     recorder.mark("end");
     return { history, start };
   }
@@ -310,10 +307,9 @@ const complaints = (printed: string): string[] =>
 function populatedImage(configuration: CrashConfiguration): Uint8Array {
   const args = ["-t", "ext4", "-N", "256", ...configuration.mke2fs];
   const bytes = freshImage(configuration.size, args);
-  const fs = open(new RecordingDevice(bytes), 1);
-  const driver = new LibraryDriver(fs);
-  for (const operation of baseTree(configuration.blockSize)) driver.apply(operation);
-  closeFilesystem(fs);
+  const library = LIBRARY.open(new RecordingDevice(bytes), 1);
+  for (const operation of baseTree(configuration.blockSize)) library.apply(operation);
+  library.close();
   return bytes;
 }
 
@@ -324,20 +320,9 @@ export function baseModel(configuration: CrashConfiguration): PosixModel {
   return model;
 }
 
-function open(device: WritableDevice, seed: number): Filesystem {
-  const random = randomFrom(seed);
-  // In the past, or e2fsck would object.
-  let seconds = 1_700_000_000;
-  return openWritableFilesystem(device, {
-    cacheSizeBytes: CACHE_SIZE_BYTES,
-    random: () => random.below(1 << 30) / (1 << 30),
-    now: (): Timestamp => ({ seconds: seconds++, nanoseconds: 0 }),
-  });
-}
-
 /** The tree after our recovery, read from the device when that is done. */
 function recoveredTree(device: OverlayDevice): Tree {
-  closeFilesystem(open(device, 2));
+  closeFilesystem(openImage(device, 2));
   return libraryTree(openFilesystem(device, { cacheSizeBytes: CACHE_SIZE_BYTES }));
 }
 

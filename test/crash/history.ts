@@ -11,6 +11,10 @@
  * transactions (write, truncate, fallocate, copy) may be found half done in that file. Where collapse or
  * insert moves bytes, those written after it may be there and the move not: then it is sectors that have
  * to come from the history, wherever they stood.
+ *
+ * Where a kernel keeps the bytes that were written until it likes to store them, all that is promised of
+ * the contents of a file is what was synced: sizes and bytes may be those of any moment since, and zeros
+ * where the file had nothing at one of them.
  */
 
 import type { PosixModel, Touch } from "../support/posix/model.ts";
@@ -30,17 +34,26 @@ interface Step {
   readonly floor: number;
   /** By inode: no contents may be older than this step, once the operation has returned. */
   readonly dataFloors: ReadonlyMap<number, number>;
+  /** The same for all contents. */
+  readonly syncFloor: number;
 }
+
+type Floors = Pick<Step, "floor" | "dataFloors" | "syncFloor">;
 
 const MOVES = new Set(["collapse", "insert"]);
 
 export class History {
   readonly #steps: Step[] = [];
   readonly #blockSize: number;
+  readonly #isDelayed: boolean;
 
-  /** @param start the model before the first operation. */
-  constructor(start: PosixModel, blockSize: number) {
+  /**
+   * @param start the model before the first operation.
+   * @param isDelayed contents that were not synced may be older than the tree.
+   */
+  constructor(start: PosixModel, blockSize: number, isDelayed = false) {
     this.#blockSize = blockSize;
+    this.#isDelayed = isDelayed;
     const tree = start.tree();
     this.#steps.push({
       operation: undefined,
@@ -49,6 +62,7 @@ export class History {
       touched: new Map(),
       floor: 0,
       dataFloors: new Map(),
+      syncFloor: 0,
     });
   }
 
@@ -56,8 +70,8 @@ export class History {
   add(operation: Operation, model: PosixModel): void {
     const tree = model.tree();
     const { touched } = model;
-    const { floor, dataFloors } = this.#floors(operation, model);
-    this.#steps.push({ operation, tree, contents: model.contents(), touched, floor, dataFloors });
+    const floors = this.#floors(operation, model);
+    this.#steps.push({ operation, tree, contents: model.contents(), touched, ...floors });
   }
 
   /** The operations that a cut at `progress` leaves open, and the one before, by number. */
@@ -68,11 +82,12 @@ export class History {
     });
   }
 
-  #floors(operation: Operation, model: PosixModel): Pick<Step, "floor" | "dataFloors"> {
-    const before = this.#steps.at(-1) as Step;
+  #floors(operation: Operation, model: PosixModel): Floors {
+    const { floor, dataFloors, syncFloor } = this.#steps.at(-1) as Step;
+    const before = { floor, dataFloors, syncFloor };
     const here = this.#steps.length;
     const { kind } = operation;
-    if (kind === "sync") return { ...before, floor: here };
+    if (kind === "sync") return { ...before, floor: here, syncFloor: here };
     if (kind !== "fsync" && kind !== "fdatasync") return before;
     const id = model.idOf(operation.path);
     if (id === undefined) return before;
@@ -81,20 +96,24 @@ export class History {
       kind === "fsync" ? ["metadata", "data", "overwrite"] : ["data"];
     const last = this.#steps.findLastIndex(({ touched }) => kept.includes(touched.get(id)));
     return {
-      floor: Math.max(before.floor, last),
-      dataFloors: new Map(before.dataFloors).set(id, here),
+      floor: Math.max(floor, last),
+      dataFloors: new Map(dataFloors).set(id, here),
+      syncFloor,
     };
   }
 
   /** What is wrong with a tree that was recovered after a cut at `progress`; empty when nothing is. */
   judge(found: Tree, { begun, returned }: Progress): string[] {
-    const { floor, dataFloors } = this.#steps[returned] as Step;
+    const { floor, dataFloors, syncFloor } = this.#steps[returned] as Step;
     let best: string[] | undefined;
     for (let step = begun; step >= floor; step--) {
       const { tree } = this.#steps[step] as Step;
       const complaints = differences(found, tree, (actual, expected) => {
-        const oldest = Math.max(step, dataFloors.get(expected.id) ?? 0);
-        return this.#judgeContent(actual.content as Uint8Array, expected, step, oldest, begun);
+        const synced = dataFloors.get(expected.id) ?? 0;
+        const content = actual.content as Uint8Array;
+        if (this.#isDelayed)
+          return this.#judgeDelayed(content, expected.id, Math.max(synced, syncFloor), begun);
+        return this.#judgeContent(content, expected, step, Math.max(step, synced), begun);
       });
       if (complaints.length === 0) return [];
       if (best === undefined || complaints.length < best.length)
@@ -131,6 +150,25 @@ export class History {
     const wrong = this.#foreignByte(found, versions, wanted.length);
     if (wrong < 0) return undefined;
     if (this.#hasMoves(id, step, newest) && isOfSectors(found, versions)) return undefined;
+    return `byte ${wrong} is ${found[wrong]}, which it never was since operation ${oldest}`;
+  }
+
+  /** @param oldest what was there after this step has been synced. */
+  #judgeDelayed(found: Uint8Array, id: number, oldest: number, newest: number): string | undefined {
+    const versions: Uint8Array[] = [];
+    for (let at = oldest; at <= newest; at++) {
+      // What was not there yet is as good as empty.
+      const content = this.#steps[at]?.contents.get(id) ?? new Uint8Array(0);
+      if (content !== versions.at(-1)) versions.push(content);
+    }
+    const sizes = versions.map(({ length }) => length);
+    const [least, most] = [Math.min(...sizes), Math.max(...sizes)];
+    if (found.length < least || found.length > most)
+      return `size is ${found.length}, not ${least}…${most} as since operation ${oldest}`;
+    const wrong = found.findIndex(
+      (byte, at) => !versions.some((version) => (version[at] ?? 0) === byte),
+    );
+    if (wrong < 0) return undefined;
     return `byte ${wrong} is ${found[wrong]}, which it never was since operation ${oldest}`;
   }
 

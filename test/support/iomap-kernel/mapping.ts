@@ -7,8 +7,6 @@ import { Errno, MapType, NULL_ADDR, NULL_DEV, SERVER_FLAGS } from "./abi.ts";
 import { type Rule, SystemError, type Violations } from "./rules.ts";
 import type { Body, Fields } from "./wire.ts";
 
-export const MAPPING_BYTES = 32;
-
 /** As it was sent: nothing is known of it yet. */
 export interface RawMapping {
   readonly offset: bigint;

@@ -5,7 +5,7 @@
 import { Errno } from "./abi.ts";
 
 // biome-ignore format: a table
-export const RULES = {
+const RULES = {
   // Every reply.
   "reply-header":       "the header has the request's unique, the length of the reply, and a legal error",
   "reply-size":         "the body has the size that the request asks for, and none with an error",
@@ -117,6 +117,6 @@ export class Violations {
   /** Notes that the server broke `rule`, and fails as the kernel does. */
   fail(rule: Rule, detail: string, errno: number = Errno.EUCLEAN): never {
     this.note(rule, detail, errno);
-    throw new SystemError(errno, `${rule}: ${detail}`);
+    throw new SystemError(errno, `${RULES[rule]}: ${detail}`);
   }
 }

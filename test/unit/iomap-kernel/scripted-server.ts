@@ -47,7 +47,7 @@ export interface FileAttributes {
   readonly nlink: number;
 }
 
-export function attr(fields: Partial<FileAttributes> = {}): Body {
+function attr(fields: Partial<FileAttributes> = {}): Body {
   const { size = 16 * BLOCK, mode = 0o100644, flags = FLAGS_IOMAP } = fields;
   const body = new Body()
     .u64(fields.ino ?? FILE_INO)
