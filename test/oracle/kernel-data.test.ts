@@ -33,6 +33,7 @@ import {
   release,
   setSize,
   settleKernelEnds,
+  sizeForStat,
   syncFile,
   syncFilesystem,
   unlink,
@@ -161,6 +162,8 @@ describe.skipIf(skipBecause("kernel-data", whyNoE2fsprogs()))(
       moved.write(inode, 0, some(100));
       noteKernelEnd(moved.fs, inode.number, 200);
       expect(inode.sizeBytes).toBe(100);
+      // The kernel may ask when it has written and forgotten everything, and we have not heard of it yet.
+      expect(sizeForStat(moved.fs, inode)).toBe(200);
       moved.fs.writer.transactions.commit();
       expect(moved.afterPowerCut().size).toBe(100);
       finishKernelWrite(moved.fs, inode.number, 0, 200, false);

@@ -188,7 +188,7 @@ function promise(
     hasExtents,
   );
   if (!hasExtents) contentsDevice(fs).zero(start * blockSize, count * blockSize);
-  const behind = Math.max(first, Math.ceil(endOf(fs, inode) / blockSize));
+  const behind = Math.max(first, Math.ceil(knownEnd(fs, inode) / blockSize));
   const reserves = fs.writer.kernelData?.reserves;
   if (reserves === undefined || behind >= first + count) return;
   const before = reserves.get(inode.number) ?? [];
@@ -199,7 +199,7 @@ function promise(
 /** Blocks that a file may have besides those up to `end`, which are asked for: when it grows on. */
 function reserveFor(fs: Filesystem, inode: Inode, end: number): number {
   const { blockSize, clusterBlocks } = fs.superblock;
-  const endBefore = endOf(fs, inode);
+  const endBefore = knownEnd(fs, inode);
   if (endBefore === 0 || end <= endBefore) return 0;
   const bytes = Math.min(Math.max(RESERVE_BYTES_MIN, endBefore), RESERVE_BYTES_MAX);
   const share = Math.floor((fs.groups.countFree().clusters * clusterBlocks) / RESERVE_SHARE);
@@ -219,8 +219,9 @@ function retryWithoutReserves(fs: Filesystem, operation: () => void): void {
   }
 }
 
-/** Where `inode` ends as far as the kernel has said. */
-function endOf(fs: Filesystem, inode: Inode): number {
+/** Where `inode` ends as far as we or the kernel know. */
+export function knownEnd(fs: Filesystem, inode: Inode): number {
+  if (!fs.isWritable) return inode.sizeBytes;
   return Math.max(inode.sizeBytes, fs.writer.kernelData?.ends.get(inode.number)?.bytes ?? 0);
 }
 
@@ -235,7 +236,7 @@ export function giveReserveBack(fs: Filesystem, number: InodeNumber): void {
   if (reserves === undefined || ranges === undefined) return;
   reserves.delete(number);
   const inode = fs.inode(number);
-  const keep = Math.ceil(endOf(fs, inode) / fs.superblock.blockSize);
+  const keep = Math.ceil(knownEnd(fs, inode) / fs.superblock.blockSize);
   for (const range of [...ranges].reverse()) {
     const from = Math.max(range.from, keep);
     if (from >= range.end) continue;
@@ -308,7 +309,7 @@ export function noteKernelEnd(fs: Filesystem, number: InodeNumber, end: number):
     throw new FsError(Errno.EFBIG, `inode ${number} cannot have ${end} bytes`);
   }
   const { kernelData } = fs.writer;
-  if (kernelData === undefined || end <= endOf(fs, inode)) return;
+  if (kernelData === undefined || end <= knownEnd(fs, inode)) return;
   const sinceSeconds = kernelData.ends.get(number)?.sinceSeconds ?? fs.writer.now().seconds;
   kernelData.ends.set(number, { bytes: end, sinceSeconds });
 }

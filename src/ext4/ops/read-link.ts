@@ -12,6 +12,7 @@ import { I_BLOCK_SIZE, type Inode, InodeFlags } from "../format/inode.ts";
 import { noKeyName } from "../format/nokey-name.ts";
 import { inlineData } from "../map/inline-data.ts";
 import { readFileBlock } from "../map/iomap.ts";
+import { knownEnd } from "../map/kernel-data.ts";
 
 const SECTOR_SIZE = 512;
 /** Bytes of the length in front of an encrypted target. @see fs/crypto/fscrypt_private.h */
@@ -34,10 +35,13 @@ export function readLink(fs: Filesystem, number: InodeNumber): Uint8Array {
   return stored.slice();
 }
 
-/** What stat(2) says of the size: for an encrypted link, that of the target as it is shown. */
+/**
+ * What stat(2) says of the size: for an encrypted link, that of the target as it is shown; for a file
+ * whose contents a kernel moves, all that the kernel has said of it, as it may have forgotten that by now.
+ */
 export function sizeForStat(fs: Filesystem, inode: Inode): number {
   const shown = inode.isSymlink && inode.hasFlag(InodeFlags.ENCRYPT);
-  return shown ? readLink(fs, inode.number).length : inode.sizeBytes;
+  return shown ? readLink(fs, inode.number).length : knownEnd(fs, inode);
 }
 
 function storedTarget(fs: Filesystem, inode: Inode): Uint8Array {
