@@ -17,7 +17,7 @@ import { differences } from "../support/posix/tree.ts";
 import { type Random, randomFrom, seedOfRun } from "../support/random.ts";
 import { skipBecause, whyNoE2fsprogs } from "../support/run.ts";
 import { complaintsAbout, freshImage } from "../support/writable-image.ts";
-import { KINDS, type Kind } from "./kinds.ts";
+import { KINDS, type Kind, REPEATABLE } from "./kinds.ts";
 
 const CALLS = Number(process.env["CALLS"] ?? 28_000);
 const CALLS_PER_KIND = Math.ceil(CALLS / KINDS.length);
@@ -28,10 +28,6 @@ const COMPARED_EVERY = 100;
 const UNMOUNT_EVERY = 150;
 const FILE_BYTES_MAX = 96 * 1024;
 const LINES_OF_REPORT = 400;
-/** The order of names in a directory, and so the run, depends on the one; the other goes with it. */
-const UUID = "6c1f5c3e-7f0b-4b5e-9d2a-0f3b1a2c4d5e";
-const REPEATABLE = ["-U", UUID, "-E", `hash_seed=${UUID}`];
-
 /** A server and a kernel on one image, which they leave and come back to. */
 class Mounted {
   readonly bytes: Uint8Array;

@@ -24,3 +24,7 @@ export const KINDS: readonly Kind[] = [
   { name: "no journal",      blockSize: 1024, size: "24M", mke2fs: ["-b", "1024", "-O", "^has_journal"] },
   { name: "small inodes",    blockSize: 1024, size: "24M", mke2fs: ["-b", "1024", "-I", "128", "-O", "^dir_index"] },
 ];
+
+const UUID = "6c1f5c3e-7f0b-4b5e-9d2a-0f3b1a2c4d5e";
+/** For mke2fs: the order of names in a directory depends on the seed of its hash, which is random. */
+export const REPEATABLE = ["-U", UUID, "-E", `hash_seed=${UUID}`];

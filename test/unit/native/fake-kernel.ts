@@ -5,9 +5,9 @@
  *
  * @see include/uapi/linux/fuse.h, struct fuse_in_header, fuse_read_in, fuse_write_in, fuse_out_header
  */
-import { once } from "node:events";
-import { readSync, writeSync } from "node:fs";
-import { createServer, Socket } from "node:net";
+import { writeSync } from "node:fs";
+import type { Socket } from "node:net";
+import { descriptorOf, readNow, socketPair } from "../../support/socket-pair.ts";
 
 export const LOOKUP = 1;
 export const FORGET = 2;
@@ -26,8 +26,6 @@ export interface Reply {
   readonly data: Uint8Array;
 }
 
-let pairsMade = 0;
-
 export class FakeKernel {
   /** What the channel takes for `/dev/fuse`. */
   readonly fuseFd: number;
@@ -44,16 +42,8 @@ export class FakeKernel {
   }
 
   static async open(): Promise<FakeKernel> {
-    pairsMade += 1;
-    // A name that starts with NUL lies in no directory; unix(7), "abstract".
-    const path = `\0fuse4fs-ts-${process.pid}-${pairsMade}`;
-    const server = createServer({ pauseOnConnect: true }).listen(path);
-    await once(server, "listening");
-    const theirs = new Socket().pause();
-    theirs.connect(path);
-    const [[ours]] = await Promise.all([once(server, "connection"), once(theirs, "connect")]);
-    server.close();
-    return new FakeKernel(ours as Socket, theirs);
+    const { ours, theirs } = await socketPair();
+    return new FakeKernel(ours, theirs);
   }
 
   /** Sends a request. @returns its unique number. */
@@ -135,19 +125,4 @@ export class FakeKernel {
     }
     return bytes;
   }
-}
-
-/** @returns zero when there is nothing to read at the moment. */
-function readNow(fd: number, into: Uint8Array): number {
-  try {
-    return readSync(fd, into);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EAGAIN") return 0;
-    throw error;
-  }
-}
-
-/** Node has no public name for it. */
-function descriptorOf(socket: Socket): number {
-  return (socket as unknown as { _handle: { fd: number } })._handle.fd;
 }
