@@ -17,6 +17,7 @@ import { Disk } from "./disk.ts";
 import { Explorer, type ExplorerOptions } from "./explorer.ts";
 import { History } from "./history.ts";
 import { OverlayDevice } from "./overlay-device.ts";
+import { IOMAP } from "./subjects.ts";
 import { singles } from "./workloads.ts";
 
 const SECTORS = 16;
@@ -141,11 +142,16 @@ describe("History.judge()", () => {
   });
 
   /** The trees after each of `operations`, and their history. */
-  function lived(...operations: Operation[]): { history: History; trees: Tree[] } {
+  const lived = (...operations: Operation[]) => livedThrough(operations, false);
+
+  function livedThrough(
+    operations: readonly Operation[],
+    isDelayed: boolean,
+  ): { history: History; trees: Tree[] } {
     const model = new PosixModel({ blockSize: BLOCK });
     for (const path of ["/a", "/b"]) model.apply({ kind: "create", path, mode: 0o644 });
     model.apply(write(0, LENGTH, 1));
-    const history = new History(model, BLOCK);
+    const history = new History(model, BLOCK, isDelayed);
     const trees = [model.tree()];
     for (const operation of operations) {
       model.apply(operation);
@@ -232,11 +238,41 @@ describe("History.judge()", () => {
     content.fill(0, 2048, 2100);
     expect(history.judge(withContent(trees[0] as Tree, content), progress)).not.toEqual([]);
   });
+
+  describe("of a kernel that writes when it likes", () => {
+    const progress = { begun: 2, returned: 2 };
+    const sync = { kind: "fsync", path: "/a" } as const;
+
+    test("takes older bytes, and zeros where there was nothing, until they are synced", () => {
+      const content = new Uint8Array(LENGTH + 1500);
+      content.set(pattern(1, 0, LENGTH));
+      for (const [last, isFine] of [[write(0, 500, 3), true] as const, [sync, false] as const]) {
+        const { history, trees } = livedThrough([write(LENGTH, 4000, 2), last], true);
+        const found = withContent(trees[2] as Tree, content);
+        expect(history.judge(found, progress).length === 0).toBe(isFine);
+      }
+    });
+
+    test("takes no bytes of nobody's, and no zeros over what was synced", () => {
+      const { history, trees } = livedThrough([sync, write(0, 500, 3)], true);
+      const content = pattern(1, 0, LENGTH);
+      const judged = (): string[] =>
+        history.judge(withContent(trees[0] as Tree, content), progress);
+      expect(judged()).toEqual([]);
+      content[100] = 0;
+      expect(judged()).not.toEqual([]);
+      content.set(pattern(3, 0, 500));
+      expect(judged()).toEqual([]);
+      content.set(pattern(9, 600, 10), 600);
+      expect(judged()).not.toEqual([]);
+    });
+  });
 });
 
 describe.skipIf(skipBecause("rig", whyNoE2fsprogs()))("Explorer", () => {
   const [plain] = CRASH_CONFIGURATIONS as [CrashConfiguration];
   const workloads = singles(plain.blockSize).filter(({ name }) => name.endsWith(" sync"));
+  const iomap = { subject: IOMAP, configuration: { ...plain, hasRangeMoves: false } };
 
   /** Violations that are found when something is wrong on purpose. */
   async function violationsWith(changes: Partial<ExplorerOptions>): Promise<string[]> {
@@ -268,6 +304,11 @@ describe.skipIf(skipBecause("rig", whyNoE2fsprogs()))("Explorer", () => {
       zero: (offset, length) => device.zero(offset, length),
     });
     expect(await violationsWith({ disturb })).not.toEqual([]);
+    expect(await violationsWith({ disturb, ...iomap })).not.toEqual([]);
+  });
+
+  test("finds nothing where nothing is wrong with a kernel that writes when it likes", async () => {
+    expect(await violationsWith(iomap)).toEqual([]);
   });
 
   test("finds what is torn without a journal", async () => {
