@@ -45,6 +45,8 @@ class Mounted {
       generation,
       usesCache: random.below(2) === 0,
       backgroundEvery: [0, 2, 5][random.below(3)] as number,
+      // Sometimes so little that it is thrown away all the time.
+      ...(random.below(3) === 0 && { mappingIndexBytesMax: 256 }),
       now: () => ({ seconds: this.#seconds++, nanoseconds: 0 }),
     };
     [this.served, this.driver] = this.#mount();

@@ -229,6 +229,24 @@ describe.skipIf(skipBecause("iomap", whyNoE2fsprogs()))("under iomap", () => {
     scene.end();
   });
 
+  test("a write by somebody else than root takes set-id bits away", () => {
+    const scene = new Scene();
+    const { kernel } = scene;
+    const inode = kernel.create(kernel.root, "a", { mode: 0o106755 });
+    kernel.chown(inode, 1000, 1000);
+    kernel.chmod(inode, 0o6755);
+    const file = kernel.open(inode);
+    file.write(0, filled(7, 10));
+    expect(kernel.stat(inode).mode & 0o7777).toBe(0o6755);
+    kernel.actAs(1000, 1000);
+    file.write(0, filled(7, 10));
+    kernel.actAs(0, 0);
+    file.close();
+    scene.remount();
+    expect(scene.kernel.walk("/a").mode & 0o7777).toBe(0o755);
+    scene.end();
+  });
+
   test("an append that no message but END tells of is not lost with the inode", () => {
     const scene = new Scene();
     const { kernel } = scene;

@@ -31,6 +31,8 @@ export interface MountOptions {
   readonly generation?: Generation;
   /** Before one request in so many, something else is done first; 0 (the default) for never. */
   readonly backgroundEvery?: number;
+  /** What the index of a fork of the mapping cache may take, in place of what CONFIG says. */
+  readonly mappingIndexBytesMax?: number;
   /** Nanoseconds since 1970. */
   readonly now?: () => bigint;
 }
@@ -96,7 +98,11 @@ export class Mount {
   /** INIT, CONFIG, and the root. */
   connect(): void {
     this.connection.initialize();
-    this.#superblock = configure(this.connection, this.violations, this.generation);
+    const { mappingIndexBytesMax } = this.options;
+    this.#superblock = {
+      ...configure(this.connection, this.violations, this.generation),
+      ...(mappingIndexBytesMax !== undefined && { mappingIndexBytesMax }),
+    };
     this.#root = new Inode(ROOT_NODE, 0n, ROOT_ATTRIBUTES, this.#inodeContext(true));
     this.#root.attributesAreValid = false;
     this.inodes.set(ROOT_NODE, this.#root);

@@ -22,6 +22,7 @@ export interface ServedOptions {
   readonly usesCache?: boolean;
   readonly cacheSizeBytes?: number;
   readonly deviceOffsetBytes?: number;
+  readonly mappingIndexBytesMax?: number;
   readonly atomicWriteBytes?: { readonly min: number; readonly max: number };
   readonly now?: () => Timestamp;
   /** Takes a line about every request. */
@@ -38,7 +39,13 @@ export class ServedKernel {
   /** Mounts what is on `device`. */
   constructor(device: WritableDevice, options: ServedOptions) {
     const { seed, generation = "v7", backgroundEvery = 3, usesCache = true } = options;
-    const { cacheSizeBytes = 1 << 20, deviceOffsetBytes = 0, now, trace } = options;
+    const {
+      cacheSizeBytes = 1 << 20,
+      deviceOffsetBytes = 0,
+      now,
+      trace,
+      mappingIndexBytesMax,
+    } = options;
     const allocation = randomFrom(seed);
     let session: Session | undefined;
     this.fs = openWritableFilesystem(device, {
@@ -55,6 +62,7 @@ export class ServedKernel {
     this.kernel = new IomapKernel({
       ...{ transport, device, generation, backgroundEvery, deviceOffsetBytes },
       random: randomFrom(seed + 1),
+      ...(mappingIndexBytesMax !== undefined && { mappingIndexBytesMax }),
       ...(now !== undefined && { now: () => nanosecondsOf(now()) }),
     });
     const presentation = { minixdf: false, asksAtOpen: false };
