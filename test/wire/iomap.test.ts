@@ -622,6 +622,14 @@ describe("IOMAP_IOEND", () => {
     expect(rest[0]).toEqual(reply(0, u64(5000)));
   });
 
+  test("the kernel keeps nothing of blocks that were written in part", () => {
+    const fs = answering(MAPPED, { finishKernelWrite: () => 0 });
+    const { channel } = moved([begin(1), ioend(2)], fs, { usesCache: true });
+    const range: Bytes = [...u64(4096), ...u64(4096)];
+    const payload = Uint8Array.from([...u64(12), ...u64(12), ...range, ...range]);
+    expect(channel.notifications.slice(1)).toEqual([{ code: INVAL, payload }]);
+  });
+
   test("an error comes back, and what was allocated stays unwritten", () => {
     const [calls, { rest }] = finished(ioend(2, { error: -5 }));
     expect(calls).toEqual([]);

@@ -16,11 +16,14 @@
 import type { WritableDevice } from "../../base/block-device.ts";
 import { Errno } from "../../base/errno.ts";
 import type { FileBlock, InodeNumber } from "../../base/numbers.ts";
+import type { BlockRun } from "../alloc/blocks.ts";
 import { retryAfterCommit } from "../alloc/retry.ts";
 import { FsError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
+import { extentLengthMax } from "../format/extent.ts";
 import { type Inode, InodeFlags } from "../format/inode.ts";
 import type { Tx } from "../journal/transaction.ts";
+import { ORPHAN_CREDITS } from "../orphans.ts";
 import { allocateRun, freeInSteps, MAP_CREDITS } from "./change.ts";
 import { contentsDevice } from "./contents-device.ts";
 import { ExtentEditor } from "./extent-editor.ts";
@@ -59,6 +62,12 @@ export class KernelData {
   readonly ends = new Map<InodeNumber, ToldEnd>();
   /** Blocks that files were given behind their ends, as far as we did that by ourselves. */
   readonly reserves = new Map<InodeNumber, readonly BlockRange[]>();
+  /**
+   * Files with a block map that have blocks behind their ends on the device, with the end of the last.
+   * No block of theirs can be unwritten, so nobody takes that for what fallocate(2) promised: they are
+   * orphans until they end there, and the next mount after a crash cuts them.
+   */
+  readonly overlong = new Map<InodeNumber, FileBlock>();
 
   constructor(device: WritableDevice) {
     this.device = device;
@@ -68,6 +77,7 @@ export class KernelData {
   forget(number: InodeNumber): void {
     this.ends.delete(number);
     this.reserves.delete(number);
+    this.overlong.delete(number);
   }
 }
 
@@ -154,46 +164,93 @@ export function iomapForKernelWrite(
   moveOutOfLine(fs, inode);
   iomapForKernel(fs, inode, offset, length, answer);
   if (answer.type !== IomapType.HOLE) return answer;
-  const { blockSize } = fs.superblock;
-  const first = Math.floor(offset / blockSize) as FileBlock;
+  const first = Math.floor(offset / fs.superblock.blockSize) as FileBlock;
   const end = Math.min(offset + length, maxFileSize(fs, inode));
-  retryWithoutReserves(fs, () => {
-    findRun(fs, inode, first, run);
-    const wanted = Math.min(run.count, Math.ceil(end / blockSize) - first);
-    const extra = reserveFor(fs, inode, end);
-    fs.transact(MAP_CREDITS, (tx) => {
-      promise(fs, tx, inode, first, wanted, Math.min(run.count, wanted + extra));
-    });
-  });
+  retryWithoutReserves(fs, () => fillHole(fs, inode, first, end));
   return iomapForKernel(fs, inode, offset, length, answer);
 }
 
+/**
+ * Gives blocks to the hole at `first`, as far as the bytes up to `end` reach and the blocks are in a
+ * row: all that one extent can be, so that nobody has to ask twice about it.
+ *
+ * @throws FsError ENOSPC when there is not even one.
+ */
+function fillHole(fs: Filesystem, inode: Inode, first: FileBlock, end: number): void {
+  const hasExtents = inode.hasFlag(InodeFlags.EXTENTS);
+  findRun(fs, inode, first, run);
+  const wanted = Math.ceil(end / fs.superblock.blockSize) - first;
+  const extra = hasExtents ? reserveFor(fs, inode, end) : 0;
+  const most = Math.min(run.count, wanted + extra, extentLengthMax(hasExtents));
+  let next = -1;
+  for (let done = 0; done < most; ) {
+    const block = (first + done) as FileBlock;
+    const taken = takeUnlessFull(done > 0, () =>
+      fs.transact(MAP_CREDITS + ORPHAN_CREDITS, (tx) => promise(fs, tx, inode, block, most - done)),
+    );
+    if (taken === undefined || (done > 0 && taken.start !== next)) return;
+    next = taken.start + taken.count;
+    done += taken.count;
+  }
+}
+
+/** What `take` returns; undefined when there is no space and that may be. */
+function takeUnlessFull(mayBeFull: boolean, take: () => BlockRun): BlockRun | undefined {
+  try {
+    return take();
+  } catch (error) {
+    if (mayBeFull && error instanceof FsError && error.errno === Errno.ENOSPC) return undefined;
+    throw error;
+  }
+}
+
 /** Allocates blocks for the hole at `first`: as many of `most` as there are in one piece. */
-function promise(
-  fs: Filesystem,
-  tx: Tx,
-  inode: Inode,
-  first: FileBlock,
-  wanted: number,
-  most: number,
-): void {
+function promise(fs: Filesystem, tx: Tx, inode: Inode, first: FileBlock, most: number): BlockRun {
   const { blockSize } = fs.superblock;
   const hasExtents = inode.hasFlag(InodeFlags.EXTENTS);
-  const { start, count } = allocateRun(
-    fs,
-    tx,
-    inode,
-    first,
-    hasExtents ? most : wanted,
-    hasExtents,
-  );
-  if (!hasExtents) contentsDevice(fs).zero(start * blockSize, count * blockSize);
+  const taken = allocateRun(fs, tx, inode, first, most, hasExtents);
+  const end = first + taken.count;
+  if (!hasExtents) {
+    contentsDevice(fs).zero(taken.start * blockSize, taken.count * blockSize);
+    noteOverlong(fs, tx, inode, end as FileBlock);
+  }
   const behind = Math.max(first, Math.ceil(knownEnd(fs, inode) / blockSize));
   const reserves = fs.writer.kernelData?.reserves;
-  if (reserves === undefined || behind >= first + count) return;
+  if (reserves === undefined || behind >= end) return taken;
   const before = reserves.get(inode.number) ?? [];
-  reserves.set(inode.number, [...before, { from: behind, end: first + count }]);
+  reserves.set(inode.number, [...before, { from: behind, end }]);
   tx.onRollback(() => reserves.set(inode.number, before));
+  return taken;
+}
+
+/** `inode`, which has a block map, has blocks up to `end` now. */
+function noteOverlong(fs: Filesystem, tx: Tx, inode: Inode, end: FileBlock): void {
+  const { kernelData, orphans } = fs.writer;
+  const before = kernelData?.overlong.get(inode.number);
+  if (kernelData === undefined || end * fs.superblock.blockSize <= inode.sizeBytes) return;
+  if (before !== undefined && before >= end) return;
+  kernelData.overlong.set(inode.number, end);
+  tx.onRollback(() => {
+    if (before === undefined) kernelData.overlong.delete(inode.number);
+    else kernelData.overlong.set(inode.number, before);
+  });
+  orphans.add(tx, inode);
+}
+
+/** Whether `inode` was overlong and is so no longer with `sizeBytes` bytes. */
+function endsOverlong(fs: Filesystem, inode: Inode, sizeBytes: number): boolean {
+  const end = fs.writer.kernelData?.overlong.get(inode.number);
+  return end !== undefined && Math.ceil(sizeBytes / fs.superblock.blockSize) >= end;
+}
+
+/** `inode` ends behind its last block again. One without a name stays an orphan. */
+function forgetOverlong(fs: Filesystem, tx: Tx, inode: Inode): void {
+  const { kernelData, orphans } = fs.writer;
+  const end = kernelData?.overlong.get(inode.number);
+  if (kernelData === undefined || end === undefined) return;
+  kernelData.overlong.delete(inode.number);
+  tx.onRollback(() => kernelData.overlong.set(inode.number, end));
+  if (inode.linkCount > 0) orphans.remove(tx, inode);
 }
 
 /** Blocks that a file may have besides those up to `end`, which are asked for: when it grows on. */
@@ -237,13 +294,18 @@ export function giveReserveBack(fs: Filesystem, number: InodeNumber): void {
   reserves.delete(number);
   const inode = fs.inode(number);
   const keep = Math.ceil(knownEnd(fs, inode) / fs.superblock.blockSize);
+  const { blockSize } = fs.superblock;
   for (const range of [...ranges].reverse()) {
     const from = Math.max(range.from, keep);
     if (from >= range.end) continue;
-    const { blockSize } = fs.superblock;
     fs.writer.invalidateMappings(number, from * blockSize, range.end * blockSize);
     freeInSteps(fs, inode, from as FileBlock, range.end, 0, () => {});
   }
+  const overlong = fs.writer.kernelData?.overlong;
+  if (overlong?.has(number) !== true) return;
+  overlong.set(number, keep as FileBlock);
+  if (!endsOverlong(fs, inode, inode.sizeBytes)) return;
+  fs.transact(ORPHAN_CREDITS, (tx) => forgetOverlong(fs, tx, inode));
 }
 
 /**
@@ -294,7 +356,10 @@ function convert(fs: Filesystem, inode: Inode, block: FileBlock, count: number):
 
 function growTo(fs: Filesystem, inode: Inode, end: number): void {
   if (end <= inode.sizeBytes) return;
-  fs.transact(SIZE_CREDITS, (tx) => setFileSize(fs, tx, inode, end));
+  fs.transact(SIZE_CREDITS + ORPHAN_CREDITS, (tx) => {
+    setFileSize(fs, tx, inode, end);
+    if (endsOverlong(fs, inode, end)) forgetOverlong(fs, tx, inode);
+  });
 }
 
 /**

@@ -39,7 +39,8 @@ export function link(
     refuseOtherProject(directory, inode);
 
     tx.edit(inode);
-    if (inode.linkCount === 0) fs.writer.orphans.remove(tx, inode);
+    const isOverlong = fs.writer.kernelData?.overlong.has(inode.number) === true;
+    if (inode.linkCount === 0 && !isOverlong) fs.writer.orphans.remove(tx, inode);
     inode.linkCount += 1;
     inode.changedAt = tx.now;
     addEntry(fs, tx, directory, name, number, inode.mode);

@@ -284,6 +284,16 @@ export const IomapEnd: Operation = {
 };
 
 /**
+ * The kernel forgets the mappings of what it has written, to the byte. What it keeps of the blocks at
+ * both ends would still say that they are unwritten.
+ */
+function forgetEdges(context: Context, { node, inode }: Request, pos: number, end: number): void {
+  const { blockSize } = context.fs;
+  if (pos % blockSize === 0 && end % blockSize === 0) return;
+  stateOf(context).forgetMappings(node, inode, pos, end);
+}
+
+/**
  * Sent when bytes have reached the device, or could not: unwritten blocks are written now, and the file
  * ends behind them. Changes no lookup counts.
  */
@@ -304,15 +314,13 @@ export const IomapIoend: Operation = {
     // What was allocated for the write stays unwritten, and reads as zeros.
     if (error < 0) return reply.error(-error as Errno);
     const written = request.u64(at, IomapIoendIn.written);
+    const pos = request.u64(at, IomapIoendIn.pos);
+    const converts = (flags & IoendFlag.UNWRITTEN) !== 0;
     const newSize =
       written === 0
         ? context.fs.inode(request.inode).sizeBytes
-        : changesOf(context, request).finishKernelWrite(
-            request.inode,
-            request.u64(at, IomapIoendIn.pos),
-            written,
-            (flags & IoendFlag.UNWRITTEN) !== 0,
-          );
+        : changesOf(context, request).finishKernelWrite(request.inode, pos, written, converts);
+    forgetEdges(context, request, pos, pos + written);
     setLe64(reply.view, reply.append(IomapIoendOut), IomapIoendOut.newsize, newSize);
     return reply.finish();
   },
