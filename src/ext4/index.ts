@@ -64,7 +64,7 @@ export { type RenameOptions, rename } from "./ops/rename.ts";
 export { ShutdownMode, shutdown } from "./ops/shutdown.ts";
 export { type FilesystemStatistics, statFilesystem } from "./ops/statfs.ts";
 export { checkpointJournal, syncFile, syncFilesystem } from "./ops/sync.ts";
-export { isAccessDue, noteAccess, noteWrite, storeTimes } from "./ops/times.ts";
+export { isAccessDue, noteAccess, noteWrite, storeExpiredTimes, storeTimes } from "./ops/times.ts";
 export {
   getXattr,
   listXattrs,

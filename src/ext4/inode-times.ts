@@ -4,7 +4,8 @@
  * sees them, and no handle is started for it. When they reach the device:
  *
  *     normally      with the next commit
- *     lazytime      with the next change of the inode, when somebody syncs it, or after a day
+ *     lazytime      with the next change of the inode, when somebody syncs it, when nobody uses it any
+ *                   more, or after a day, or as soon as the owner of the machine wants
  *
  * @see mount(8), "relatime", "lazytime"; fs/inode.c, atime_needs_update and relatime_need_update
  */
@@ -69,6 +70,12 @@ export class InodeTimes {
   store(number?: InodeNumber): void {
     const { transactions, inodes } = this.#parts;
     for (const inode of inodes.takeKept(number)) transactions.touch(inode);
+  }
+
+  /** The same for all, if the oldest of them waits for `ageSeconds` or longer. */
+  storeExpired(ageSeconds: number): void {
+    if (this.#parts.inodes.keptCount === 0) return;
+    if (this.#parts.now().seconds - this.#waitingSince >= ageSeconds) this.store();
   }
 
   #isDue(inode: Inode, now: Timestamp): boolean {

@@ -54,6 +54,7 @@ export interface ServedChanges {
   noteWrite(inode: InodeNumber, time: Timestamp): void;
   noteAccess(inode: InodeNumber): void;
   isAccessDue(inode: InodeNumber): boolean;
+  storeTimes(inode: InodeNumber): void;
 
   iomapForWrite(inode: Inode, offset: number, length: number, answer: Iomap): Iomap;
   writeFile(inode: Inode, offset: number, bytes: Uint8Array): number;
@@ -136,6 +137,7 @@ export function serveChanges(fs: Filesystem): ServedChanges {
     noteWrite: (inode, time) => ext4.noteWrite(fs, inode, time),
     noteAccess: (inode) => ext4.noteAccess(fs, inode),
     isAccessDue: (inode) => ext4.isAccessDue(fs, inode),
+    storeTimes: (inode) => ext4.storeTimes(fs, inode),
     iomapForWrite: (inode, offset, length, answer) =>
       ext4.iomapForWrite(fs, inode, offset, length, answer),
     writeFile: (inode, offset, bytes) => ext4.writeFile(fs, inode, offset, bytes),

@@ -267,6 +267,7 @@ export class Session {
   /** The kernel has given all of a node back: its pages are on the device, or were not worth that. */
   #noteForgotten(node: number): void {
     this.#channel.noteForgotten(node);
+    this.#try(`times of node ${node}`, () => this.#changes?.storeTimes(inodeOf(node)));
     if (this.#iomap?.isActive !== true) return;
     this.#iomap.noteForgotten(node);
     this.#try(`end of node ${node}`, () => this.#changes?.finishKernelUse(inodeOf(node)));

@@ -6,6 +6,7 @@
  * and takes it apart again in reverse. Runs in the worker; whatever prevents the mount becomes a
  * `MountFailure` in words for people, with nothing left open or mounted.
  */
+import { readFileSync } from "node:fs";
 import { isAbsolute } from "node:path";
 import { Errno } from "../base/errno.ts";
 import {
@@ -14,6 +15,7 @@ import {
   mmpIntervalSeconds,
   mmpRefresh,
   settleKernelEnds,
+  storeExpiredTimes,
 } from "../ext4/index.ts";
 import { type Channel, MAX_WRITE_BYTES, Session, serveExt4 } from "../fuse/index.ts";
 import type { Addon, MountRequest, MountResult, NativeChannel } from "../native/binding.ts";
@@ -28,6 +30,9 @@ import { unwind } from "./unwind.ts";
 /** Threads that wait for the device so that the request loop does not. */
 const IO_THREADS = 4;
 const MS_PER_SECOND = 1000;
+/** How often it is looked whether times have waited for long enough, and how long that normally is. */
+const EXPIRY_LOOKED_AT_MS = 1000;
+const EXPIRY_SECONDS = 12 * 60 * 60;
 /** By then the kernel has written what it was to. @see dirty_expire_centisecs in proc_sys_vm(5) */
 const WRITEBACK_SECONDS = 60;
 /** The smallest page of any machine: the largest block that all kernels take of a block device. */
@@ -147,9 +152,21 @@ function startTimers(session: Session, fs: Filesystem, writing: WritingPlan | un
     settleKernelEnds(fs, WRITEBACK_SECONDS);
     fs.writer.transactions.commit();
   });
+  if (writing.lazytime) {
+    session.every(EXPIRY_LOOKED_AT_MS, () => storeExpiredTimes(fs, lazytimeExpirySeconds()));
+  }
   const mmpSeconds = mmpIntervalSeconds(fs);
   if (mmpSeconds !== undefined) {
     session.every(mmpSeconds * MS_PER_SECOND, () => mmpRefresh(fs));
+  }
+}
+
+/** How long the owner of the machine lets times wait that changed under `lazytime`. @see proc(5) */
+function lazytimeExpirySeconds(): number {
+  try {
+    return Number(readFileSync("/proc/sys/vm/dirtytime_expire_seconds", "utf8"));
+  } catch {
+    return EXPIRY_SECONDS;
   }
 }
 

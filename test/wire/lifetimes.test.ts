@@ -57,6 +57,18 @@ function releasesOf(requests: readonly Uint8Array[], linkCount = 0): (readonly [
   return released;
 }
 
+test("times that wait are stored when the kernel forgets their inode", () => {
+  const stored: number[] = [];
+  const fs = writable(
+    { storeTimes: (number) => void stored.push(number) },
+    { inode: (number) => inode({ number }), lookup: () => NODE as Inode["number"] },
+  );
+  exchange([lookup, lookup, forget(NODE, 1)], fs);
+  expect(stored).toEqual([]);
+  exchange([lookup, lookup, forget(NODE, 2)], fs);
+  expect(stored).toEqual([NODE]);
+});
+
 test("an unlinked inode is released with its last lookup", () => {
   expect(releasesOf([lookup, lookup, unlink, forget(NODE, 1)])).toEqual([]);
   expect(releasesOf([lookup, lookup, unlink, forget(NODE, 2)])).toEqual([[NODE, 3]]);

@@ -259,12 +259,15 @@ export function filesystem(answers: Partial<ServedFilesystem> = {}): ServedFiles
   };
 }
 
+/** What any request may do besides. */
+const HARMLESS: ReadonlySet<string> = new Set(["actAs", "noteAccess", "storeTimes"]);
+
 /** Changes of which only those given are expected. */
 function changes(answers: Partial<ServedChanges> = {}): ServedChanges {
   return new Proxy(answers as ServedChanges, {
     get: (_, name) => {
       if (name in answers) return answers[name as keyof ServedChanges];
-      return name === "actAs" || name === "noteAccess" ? () => undefined : notExpected;
+      return HARMLESS.has(String(name)) ? () => undefined : notExpected;
     },
   });
 }

@@ -22,3 +22,8 @@ export function noteWrite(fs: Filesystem, number: InodeNumber, time: Timestamp):
 export function storeTimes(fs: Filesystem, number?: InodeNumber): void {
   fs.writer.times.store(number);
 }
+
+/** The same for all, if the oldest of them waits for `ageSeconds` or longer. */
+export function storeExpiredTimes(fs: Filesystem, ageSeconds: number): void {
+  fs.writer.times.storeExpired(ageSeconds);
+}

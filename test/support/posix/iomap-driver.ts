@@ -229,7 +229,8 @@ export class IomapDriver {
   /** The directory that `path` ends in, and its last name. */
   #place(path: string): [parent: Inode, name: string] {
     const at = path.lastIndexOf("/");
-    return [this.kernel.walk(path.slice(0, at)), path.slice(at + 1)];
+    const parent = this.kernel.walk(path.slice(0, at));
+    return parent.isDirectory ? [parent, path.slice(at + 1)] : refuse(Errno.ENOTDIR);
   }
 
   #inode(path: string): Inode {

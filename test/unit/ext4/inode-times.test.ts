@@ -9,6 +9,7 @@ import {
   noteWrite,
   openFilesystem,
   openWritableFilesystem,
+  storeExpiredTimes,
   storeTimes,
   syncFile,
   type Timestamp,
@@ -140,6 +141,21 @@ describe("lazytime", () => {
     expect(clocked.stored().modifiedAt).not.toEqual(at(START, 7));
     syncFile(clocked.fs, FILE, false);
     expect(clocked.stored().modifiedAt).toEqual(at(START, 7));
+  });
+
+  test("is stored once the oldest time has waited for so long as somebody says", () => {
+    const clocked = new Clocked({ lazytime: true });
+    clocked.time = at(START);
+    noteWrite(clocked.fs, FILE, at(START, 7));
+    clocked.time = at(START + 9);
+    storeExpiredTimes(clocked.fs, 10);
+    expect(clocked.hasChanges).toBe(false);
+    clocked.time = at(START + 10);
+    storeExpiredTimes(clocked.fs, 10);
+    clocked.fs.writer.transactions.commit();
+    expect(clocked.stored().modifiedAt).toEqual(at(START, 7));
+    storeExpiredTimes(clocked.fs, 0);
+    expect(clocked.hasChanges).toBe(false);
   });
 
   test("is stored with the next change of the inode", () => {
