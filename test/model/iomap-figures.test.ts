@@ -65,17 +65,23 @@ class Figures {
   }
 }
 
-/** An extent of blocks that are to be written is that long at the most; a written one by one longer. */
+/** No extent of blocks that are still to be written is longer, and none reaches into another group. */
 const UNWRITTEN_BLOCKS_MAX = 32_767;
+const GROUP_BLOCKS = 32_768;
 
-/** The extents of a file, as debugfs sees them, counted as they were before they were written. */
+/** The extents of a file as debugfs sees them, counted as they were before they were written. */
 function extentsOf(image: Uint8Array, name: string): number {
-  const lines = askDebugfs(image, `dump_extents -l /${name}`).split("\n");
-  const lengths = lines.flatMap((line) => {
-    const found = /^ *\d+\/ *\d+ .* (\d+) *(?:Uninit)?$/.exec(line);
-    return found === null ? [] : [Number(found[1])];
-  });
-  return lengths.reduce((sum, length) => sum + Math.ceil(length / UNWRITTEN_BLOCKS_MAX), 0);
+  let count = 0;
+  for (const line of askDebugfs(image, `dump_extents -l /${name}`).split("\n")) {
+    const found = /^ *\d+\/ *\d+ .* (\d+) - +(\d+) +\d+ *(?:Uninit)?$/.exec(line);
+    if (found === null) continue;
+    const [start, last] = [Number(found[1]), Number(found[2])];
+    for (let at = start; at <= last; count++) {
+      const groupEnd = at - (at % GROUP_BLOCKS) + GROUP_BLOCKS;
+      at = Math.min(at + UNWRITTEN_BLOCKS_MAX, groupEnd);
+    }
+  }
+  return count;
 }
 
 test.skipIf(skipBecause("iomap figures", whyNoE2fsprogs()))(

@@ -182,19 +182,19 @@ function fillHole(fs: Filesystem, inode: Inode, first: FileBlock, end: number): 
   const wanted = Math.ceil(end / fs.superblock.blockSize) - first;
   const extra = hasExtents ? reserveFor(fs, inode, end) : 0;
   const most = Math.min(run.count, wanted + extra, extentLengthMax(hasExtents));
-  let next = -1;
   for (let done = 0; done < most; ) {
     const block = (first + done) as FileBlock;
     const taken = takeUnlessFull(done > 0, () =>
-      fs.transact(MAP_CREDITS + ORPHAN_CREDITS, (tx) => promise(fs, tx, inode, block, most - done)),
+      fs.transact(MAP_CREDITS + ORPHAN_CREDITS, (tx) =>
+        promise(fs, tx, inode, block, most - done, done > 0),
+      ),
     );
-    if (taken === undefined || (done > 0 && taken.start !== next)) return;
-    next = taken.start + taken.count;
+    if (taken === undefined) return;
     done += taken.count;
   }
 }
 
-/** What `take` returns; undefined when there is no space and that may be. */
+/** What `take` returns; undefined when there is no space, or none that will do, and that may be. */
 function takeUnlessFull(mayBeFull: boolean, take: () => BlockRun): BlockRun | undefined {
   try {
     return take();
@@ -205,10 +205,17 @@ function takeUnlessFull(mayBeFull: boolean, take: () => BlockRun): BlockRun | un
 }
 
 /** Allocates blocks for the hole at `first`: as many of `most` as there are in one piece. */
-function promise(fs: Filesystem, tx: Tx, inode: Inode, first: FileBlock, most: number): BlockRun {
+function promise(
+  fs: Filesystem,
+  tx: Tx,
+  inode: Inode,
+  first: FileBlock,
+  most: number,
+  exact: boolean,
+): BlockRun {
   const { blockSize } = fs.superblock;
   const hasExtents = inode.hasFlag(InodeFlags.EXTENTS);
-  const taken = allocateRun(fs, tx, inode, first, most, hasExtents);
+  const taken = allocateRun(fs, tx, inode, first, most, hasExtents, exact);
   const end = first + taken.count;
   if (!hasExtents) {
     contentsDevice(fs).zero(taken.start * blockSize, taken.count * blockSize);
