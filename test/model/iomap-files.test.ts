@@ -63,6 +63,7 @@ class Rig {
     this.served.unmount();
     expect(this.kernel.violations.map(({ rule, detail }) => `${rule}: ${detail}`)).toEqual([]);
     expect(this.served.log).toEqual([]);
+    expect(this.kernel.state.ioendRefusals).toEqual([]);
   }
 
   remount(): void {

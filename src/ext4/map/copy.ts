@@ -6,7 +6,7 @@ import type { Filesystem } from "../filesystem.ts";
 import type { Inode } from "../format/inode.ts";
 import { readFile } from "./file.ts";
 import { IomapType, iomapForRead, newIomap } from "./iomap.ts";
-import { finishKernelUse, settleKernelEnd } from "./kernel-data.ts";
+import { finishKernelUse, refuseUnconverted, settleKernelEnd } from "./kernel-data.ts";
 import { syncIfWanted } from "./synchronous.ts";
 import { setSize } from "./truncate.ts";
 import { refuseUnwritable, writeBytes } from "./write.ts";
@@ -33,6 +33,7 @@ export function copyFileRange(
 ): number {
   settleKernelEnd(fs, from);
   finishKernelUse(fs, to);
+  refuseUnconverted(fs, from);
   const source = fs.inode(from);
   const target = fs.inode(to);
   refuseUnwritable(target);

@@ -29,7 +29,7 @@ import { contentsDevice } from "./contents-device.ts";
 import { ExtentEditor } from "./extent-editor.ts";
 import { moveOutOfLine } from "./inline-editor.ts";
 import { answerRun, findRun, type Iomap, IomapType } from "./iomap.ts";
-import { HOLE, newRun } from "./run.ts";
+import { HOLE, newRun, type Run } from "./run.ts";
 import { maxFileSize, setFileSize } from "./size.ts";
 import { refuseUnwritable, SIZE_CREDITS } from "./write.ts";
 
@@ -69,8 +69,28 @@ export class KernelData {
    */
   readonly overlong = new Map<InodeNumber, FileBlock>();
 
+  /**
+   * Blocks that hold their bytes and are unwritten all the same: to say so takes a node of the extent
+   * tree, and the device is full. There is less to say once their neighbours are written, too.
+   */
+  readonly unconverted = new Map<InodeNumber, readonly BlockRange[]>();
+
   constructor(device: WritableDevice) {
     this.device = device;
+  }
+
+  /** Blocks from `from` up to `end` of file `number` are others now, or none. */
+  forgetUnconverted(number: InodeNumber, from: number, end: number): void {
+    const ranges = this.unconverted.get(number);
+    if (ranges === undefined) return;
+    const left = ranges.flatMap((range) => [
+      { from: range.from, end: Math.min(range.end, from) },
+      { from: Math.max(range.from, end), end: range.end },
+    ]);
+    this.unconverted.set(
+      number,
+      left.filter((range) => range.from < range.end),
+    );
   }
 
   /** File `number` is gone, with all that it had. */
@@ -78,6 +98,7 @@ export class KernelData {
     this.ends.delete(number);
     this.reserves.delete(number);
     this.overlong.delete(number);
+    this.unconverted.delete(number);
   }
 }
 
@@ -128,11 +149,23 @@ export function iomapForKernel(
     return answer;
   }
   findRun(fs, inode, fileBlock as FileBlock, run);
+  if (run.unwritten) takeOutWritten(fs, inode, fileBlock, run);
   answerRun(fs, run, 0, answer);
   if (answer.type === IomapType.HOLE) {
     answer.length = Math.min(answer.length, wantedEnd - answer.offset);
   }
   return answer;
+}
+
+/** Makes `found`, which is unwritten, what it would be if all that holds its bytes was converted. */
+function takeOutWritten(fs: Filesystem, inode: Inode, block: number, found: Run): void {
+  if (!fs.isWritable) return;
+  for (const { from, end } of fs.writer.kernelData?.unconverted.get(inode.number) ?? []) {
+    if (end <= block || from >= block + found.count) continue;
+    found.unwritten = from > block;
+    found.count = Math.min(found.count, (found.unwritten ? from : end) - block);
+    if (!found.unwritten) return;
+  }
 }
 
 /** @throws FsError when `inode` is none whose contents anybody may have. */
@@ -278,7 +311,7 @@ function retryWithoutReserves(fs: Filesystem, operation: () => void): void {
     const isFull = error instanceof FsError && error.errno === Errno.ENOSPC;
     const reserves = fs.writer.kernelData?.reserves;
     if (!isFull || reserves === undefined || reserves.size === 0) throw error;
-    finishKernelUses(fs);
+    for (const number of [...reserves.keys()]) giveReserveBack(fs, number);
     retryAfterCommit(fs, operation);
   }
 }
@@ -336,29 +369,79 @@ export function finishKernelWrite(
   if (end > maxFileSize(fs, inode)) {
     throw new FsError(Errno.EFBIG, `inode ${number} cannot have ${end} bytes`);
   }
+  const from = Math.floor(offset / blockSize);
   const stop = Math.ceil(end / blockSize);
   let isMapped = false;
-  for (let block = Math.floor(offset / blockSize); block < stop; block += run.count) {
+  for (let block = from; block < stop && !isMapped; block += run.count) {
     findRun(fs, inode, block as FileBlock, run);
-    isMapped ||= run.fsBlock !== HOLE;
-    run.count = Math.min(run.count, stop - block);
-    if (run.unwritten && converts) convert(fs, inode, block as FileBlock, run.count);
+    isMapped = run.fsBlock !== HOLE;
   }
   if (!isMapped) {
     throw new FsError(Errno.EINVAL, `inode ${number} has nothing at ${offset} up to ${end}`);
   }
+  if (converts) noteWritten(fs, inode, { from, end: stop });
   growTo(fs, inode, end);
   const { kernelData } = fs.writer;
   if ((kernelData?.ends.get(number)?.bytes ?? 0) <= end) kernelData?.ends.delete(number);
   return inode.sizeBytes;
 }
 
+/** The blocks of `range` hold their bytes now. */
+function noteWritten(fs: Filesystem, inode: Inode, range: BlockRange): void {
+  const { unconverted } = fs.writer.kernelData ?? {};
+  const waiting = withRange(unconverted?.get(inode.number) ?? [], range);
+  unconverted?.delete(inode.number);
+  const left = waiting.filter(({ from, end }) => !convertRange(fs, inode, from, end));
+  if (left.length > 0) unconverted?.set(inode.number, left);
+}
+
+/** `ranges`, which are in order and apart from each other, with `added`. */
+function withRange(ranges: readonly BlockRange[], added: BlockRange): BlockRange[] {
+  const apart = ranges.filter(({ from, end }) => end < added.from || from > added.end);
+  const joined = ranges.filter((range) => !apart.includes(range));
+  const from = Math.min(added.from, ...joined.map((range) => range.from));
+  const end = Math.max(added.end, ...joined.map((range) => range.end));
+  return [...apart, { from, end }].sort((a, b) => a.from - b.from);
+}
+
+/** Makes what is unwritten in the range written. @returns false when there was no space for that. */
+function convertRange(fs: Filesystem, inode: Inode, from: number, end: number): boolean {
+  try {
+    retryWithoutReserves(fs, () => {
+      for (let block = from; block < end; block += run.count) {
+        findRun(fs, inode, block as FileBlock, run);
+        run.count = Math.min(run.count, end - block);
+        if (run.unwritten) convert(fs, inode, block as FileBlock, run.count);
+      }
+    });
+    return true;
+  } catch (error) {
+    if (error instanceof FsError && error.errno === Errno.ENOSPC) return false;
+    throw error;
+  }
+}
+
 function convert(fs: Filesystem, inode: Inode, block: FileBlock, count: number): void {
-  retryAfterCommit(fs, () =>
-    fs.transact(MAP_CREDITS, (tx) => {
-      new ExtentEditor(fs, tx, inode).convert(block, count, false);
-    }),
-  );
+  fs.transact(MAP_CREDITS, (tx) => {
+    new ExtentEditor(fs, tx, inode).convert(block, count, false);
+  });
+}
+
+/** Converts what could not be converted before, as far as there is space by now. */
+function convertRest(fs: Filesystem, number: InodeNumber): void {
+  const [first] = fs.writer.kernelData?.unconverted.get(number) ?? [];
+  if (first !== undefined) noteWritten(fs, fs.inode(number), first);
+}
+
+/**
+ * @throws FsError ENOSPC when bytes of file `number`, or of any, would not survive a crash, since there
+ *   is no space to say which blocks hold them.
+ */
+export function refuseUnconverted(fs: Filesystem, number?: InodeNumber): void {
+  for (const [each, ranges] of fs.writer.kernelData?.unconverted ?? []) {
+    if (ranges.length === 0 || (number !== undefined && each !== number)) continue;
+    throw new FsError(Errno.ENOSPC, `no space for the map of inode ${each}`);
+  }
 }
 
 function growTo(fs: Filesystem, inode: Inode, end: number): void {
@@ -394,6 +477,7 @@ export function noteKernelEnd(fs: Filesystem, number: InodeNumber, end: number):
  */
 export function settleKernelEnd(fs: Filesystem, number: InodeNumber): void {
   const { kernelData } = fs.writer;
+  convertRest(fs, number);
   const end = kernelData?.ends.get(number);
   if (end === undefined) return;
   kernelData?.ends.delete(number);
@@ -405,6 +489,11 @@ export function settleKernelEnd(fs: Filesystem, number: InodeNumber): void {
  * by now, and there are kernels that do not say when.
  */
 export function settleKernelEnds(fs: Filesystem, ageSeconds = 0): void {
+  if (ageSeconds === 0) {
+    for (const number of [...(fs.writer.kernelData?.unconverted.keys() ?? [])]) {
+      settleKernelEnd(fs, number);
+    }
+  }
   const until = fs.writer.now().seconds - ageSeconds;
   for (const [number, { sinceSeconds }] of [...(fs.writer.kernelData?.ends ?? [])]) {
     if (ageSeconds === 0 || sinceSeconds <= until) settleKernelEnd(fs, number);

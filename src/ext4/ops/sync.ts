@@ -7,13 +7,14 @@ import type { InodeNumber } from "../../base/numbers.ts";
 import { FsError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
 import type { LogErasure } from "../journal/transaction.ts";
-import { settleKernelEnd, settleKernelEnds } from "../map/kernel-data.ts";
+import { refuseUnconverted, settleKernelEnd, settleKernelEnds } from "../map/kernel-data.ts";
 import { storeTimes } from "./times.ts";
 
 /**
  * Returns when everything done so far is on stable storage.
  *
- * @throws FsError EIO; whatever operations are refused with once writing has ended.
+ * @throws FsError EIO; ENOSPC when there is no space for the map of what the kernel has written; whatever
+ *   operations are refused with once writing has ended.
  */
 export function syncFilesystem(fs: Filesystem): void {
   if (!fs.isWritable) return;
@@ -22,13 +23,15 @@ export function syncFilesystem(fs: Filesystem): void {
   storeTimes(fs);
   if (transactions.isAborted || transactions.hasChanges) transactions.commit();
   else device.flush();
+  refuseUnconverted(fs);
 }
 
 /**
  * Returns when the contents of inode `number`, its attributes and its names are on stable storage.
  *
  * @param dataOnly times alone are not worth a commit: fdatasync(2).
- * @throws FsError EIO; whatever operations are refused with once writing has ended.
+ * @throws FsError EIO; ENOSPC when there is no space for the map of what the kernel has written; whatever
+ *   operations are refused with once writing has ended.
  */
 export function syncFile(fs: Filesystem, number: InodeNumber, dataOnly: boolean): void {
   if (!fs.isWritable) return;
@@ -39,6 +42,7 @@ export function syncFile(fs: Filesystem, number: InodeNumber, dataOnly: boolean)
   const changedIn = dataOnly ? inode.changedIn : Math.max(inode.changedIn, inode.timesChangedIn);
   if (transactions.isAborted || changedIn >= transactions.runningId) transactions.commit();
   else device.flush();
+  refuseUnconverted(fs, number);
 }
 
 /**
