@@ -36,8 +36,9 @@ import { refuseUnwritable, SIZE_CREDITS } from "./write.ts";
 /** The least and the most that a growing file gets besides what it asks for. */
 const RESERVE_BYTES_MIN = 64 * 1024;
 const RESERVE_BYTES_MAX = 128 * 1024 * 1024;
-/** No file gets more than this share of what is free. */
+/** No file gets more than this share of what is free, and none anything of the last that is. */
 const RESERVE_SHARE = 16;
+const FREE_BYTES_MIN = 16 * 1024 * 1024;
 
 /** File blocks from `from` up to `end`. */
 interface BlockRange {
@@ -199,7 +200,7 @@ export function iomapForKernelWrite(
   if (answer.type !== IomapType.HOLE) return answer;
   const first = Math.floor(offset / fs.superblock.blockSize) as FileBlock;
   const end = Math.min(offset + length, maxFileSize(fs, inode));
-  retryWithoutReserves(fs, () => fillHole(fs, inode, first, end));
+  retryAfterCommit(fs, () => fillHole(fs, inode, first, end));
   return iomapForKernel(fs, inode, offset, length, answer);
 }
 
@@ -293,27 +294,19 @@ function forgetOverlong(fs: Filesystem, tx: Tx, inode: Inode): void {
   if (inode.linkCount > 0) orphans.remove(tx, inode);
 }
 
-/** Blocks that a file may have besides those up to `end`, which are asked for: when it grows on. */
+/**
+ * Blocks that a file may have besides those up to `end`, which are asked for: when it grows on. They
+ * are the kernel's to write to, without another word, as long as somebody has the file open: even if the
+ * device becomes full meanwhile.
+ */
 function reserveFor(fs: Filesystem, inode: Inode, end: number): number {
   const { blockSize, clusterBlocks } = fs.superblock;
   const endBefore = knownEnd(fs, inode);
   if (endBefore === 0 || end <= endBefore) return 0;
+  const free = fs.groups.countFree().clusters * clusterBlocks;
+  if (free * blockSize < FREE_BYTES_MIN) return 0;
   const bytes = Math.min(Math.max(RESERVE_BYTES_MIN, endBefore), RESERVE_BYTES_MAX);
-  const share = Math.floor((fs.groups.countFree().clusters * clusterBlocks) / RESERVE_SHARE);
-  return Math.min(Math.floor(bytes / blockSize), share);
-}
-
-/** When there is no space for `operation`, there may be once all reserves have gone back. */
-function retryWithoutReserves(fs: Filesystem, operation: () => void): void {
-  try {
-    retryAfterCommit(fs, operation);
-  } catch (error) {
-    const isFull = error instanceof FsError && error.errno === Errno.ENOSPC;
-    const reserves = fs.writer.kernelData?.reserves;
-    if (!isFull || reserves === undefined || reserves.size === 0) throw error;
-    for (const number of [...reserves.keys()]) giveReserveBack(fs, number);
-    retryAfterCommit(fs, operation);
-  }
+  return Math.min(Math.floor(bytes / blockSize), Math.floor(free / RESERVE_SHARE));
 }
 
 /** Where `inode` ends as far as we or the kernel know. */
@@ -323,7 +316,7 @@ export function knownEnd(fs: Filesystem, inode: Inode): number {
 }
 
 /**
- * Frees what `number` was given behind its end and has not used.
+ * Frees what `number` was given behind its end and has not used. The kernel must not write to it now.
  *
  * @throws FsError EIO.
  */
@@ -407,7 +400,7 @@ function withRange(ranges: readonly BlockRange[], added: BlockRange): BlockRange
 /** Makes what is unwritten in the range written. @returns false when there was no space for that. */
 function convertRange(fs: Filesystem, inode: Inode, from: number, end: number): boolean {
   try {
-    retryWithoutReserves(fs, () => {
+    retryAfterCommit(fs, () => {
       for (let block = from; block < end; block += run.count) {
         findRun(fs, inode, block as FileBlock, run);
         run.count = Math.min(run.count, end - block);
