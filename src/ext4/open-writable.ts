@@ -226,12 +226,7 @@ function allowChanges(
     now,
     random,
     staleTails: new StaleTails(),
-    invalidateMappings(inode, from, end) {
-      const { blockSize } = fs.superblock;
-      const [first, stop] = [Math.ceil(from / blockSize), Math.floor(end / blockSize)];
-      fs.writer.kernelData?.forgetUnconverted(inode, first, stop);
-      options.invalidateMappings?.(inode, from, end);
-    },
+    invalidateMappings: options.invalidateMappings ?? (() => {}),
     bsdGroups: options.bsdGroups ?? fs.superblock.hasBsdGroups,
     reserveUid: options.reserveUid ?? fs.superblock.reserveUid,
     reserveGid: options.reserveGid ?? fs.superblock.reserveGid,

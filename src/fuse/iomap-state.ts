@@ -41,17 +41,19 @@ export class IomapState {
   readonly host: IomapHost;
   readonly #channel: Channel;
   readonly #blockSize: number;
+  readonly #isWritable: boolean;
   /** 0 until a device is registered. */
   #device = 0;
   readonly #opens = new Map<number, number>();
   readonly #cached = new Set<number>();
-  readonly #swapFiles = new Set<number>();
   readonly #upsert = newMessage(IomapUpsertMappingsOut);
   readonly #inval = newMessage(IomapInvalMappingsOut);
   readonly #devInval = newMessage(IomapDevInvalOut);
 
-  constructor(host: IomapHost, channel: Channel, blockSize: number) {
+  /** @param isWritable mappings can change: nobody has to remember who has some, otherwise. */
+  constructor(host: IomapHost, channel: Channel, blockSize: number, isWritable: boolean) {
     this.host = host;
+    this.#isWritable = isWritable;
     this.#channel = channel;
     this.#blockSize = blockSize;
   }
@@ -103,17 +105,6 @@ export class IomapState {
   noteForgotten(node: number): void {
     this.#opens.delete(node);
     this.#cached.delete(node);
-    this.#swapFiles.delete(node);
-  }
-
-  /** The kernel swaps to the node, and does not ask again where that is; or does not any more. */
-  noteSwapping(node: number, isOn: boolean): void {
-    if (isOn) this.#swapFiles.add(node);
-    else this.#swapFiles.delete(node);
-  }
-
-  isSwapFile(node: number): boolean {
-    return this.#swapFiles.has(node);
   }
 
   /** Writes a `fuse_iomap_io`. Only what lies on the device has a place there. */
@@ -139,8 +130,8 @@ export class IomapState {
     // Writes go where reads come from, as long as nothing else was ever said about them.
     this.writeMapping(view, U.write, { ...mapping, type: MappingType.NOCACHE, flags: 0 });
     const isKept = this.#channel.notify(IomapNotification.UPSERT_MAPPINGS, bytes) === 0;
-    if (isKept) this.#cached.add(node);
-    else this.forgetMappings(node, inode, mapping.offset, mapping.offset + mapping.length);
+    if (isKept && this.#isWritable) this.#cached.add(node);
+    if (!isKept) this.forgetMappings(node, inode, mapping.offset, mapping.offset + mapping.length);
     return isKept;
   }
 

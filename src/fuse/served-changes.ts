@@ -113,6 +113,7 @@ export function serveChanges(fs: Filesystem): ServedChanges {
   const { reserveUid, reserveGid } = fs.writer;
   let caller: Caller = { uid: ROOT_USER, gid: ROOT_GROUP };
   let thaw: (() => void) | undefined;
+  const releasedMeanwhile: InodeNumber[] = [];
   fs.writer.mayUseReserve = () => {
     const { uid, gid } = caller;
     const owns = uid === ROOT_USER || uid === reserveUid;
@@ -132,7 +133,10 @@ export function serveChanges(fs: Filesystem): ServedChanges {
     removeDirectory: (parent, name) => ext4.removeDirectory(fs, parent, name),
     rename: (fromParent, fromName, toParent, toName, options) =>
       ext4.rename(fs, fromParent, fromName, toParent, toName, options),
-    release: (inode) => ext4.release(fs, inode),
+    release(inode) {
+      if (thaw === undefined) ext4.release(fs, inode);
+      else releasedMeanwhile.push(inode);
+    },
     setAttributes: (inode, changes) => ext4.setAttributes(fs, inode, changes),
     noteWrite: (inode, time) => ext4.noteWrite(fs, inode, time),
     noteAccess: (inode) => ext4.noteAccess(fs, inode),
@@ -171,6 +175,7 @@ export function serveChanges(fs: Filesystem): ServedChanges {
       const end = thaw;
       thaw = undefined;
       end();
+      for (const inode of releasedMeanwhile.splice(0)) ext4.release(fs, inode);
     },
     syncFile: (inode, dataOnly) => ext4.syncFile(fs, inode, dataOnly),
     syncFilesystem: () => ext4.syncFilesystem(fs),

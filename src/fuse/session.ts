@@ -101,7 +101,8 @@ export class Session {
       );
     }
     if (options.iomap !== undefined) {
-      this.#iomap = new IomapState(options.iomap, channel, fs.blockSize);
+      const isWritable = changes !== undefined;
+      this.#iomap = new IomapState(options.iomap, channel, fs.blockSize, isWritable);
     }
     const attributes = new AttributeWriter(fs, options, this.#lifetimes, this.#iomap);
     this.#reply = new Reply(channel.reply, fs, attributes);

@@ -90,6 +90,27 @@ describe.skipIf(skipBecause("iomap", whyNoE2fsprogs()))("under iomap", () => {
     scene.end();
   });
 
+  test("a file without a name that is closed while all is frozen is gone after that", () => {
+    const scene = new Scene();
+    const { kernel } = scene;
+    const free = (): number => kernel.statfs().number(8);
+    const file = kernel.open(kernel.create(kernel.root, "a", FILE));
+    kernel.sync();
+    const before = free();
+    file.write(0, filled(7, 100 * BLOCK));
+    kernel.sync();
+    expect(free()).toBeLessThan(before);
+    kernel.unlink(kernel.root, "a");
+    kernel.freeze();
+    file.close();
+    kernel.dropCaches();
+    kernel.state.drainQueue();
+    kernel.thaw();
+    kernel.sync();
+    expect(free()).toBe(before);
+    scene.end();
+  });
+
   test("after a shutdown nothing is changed any more", () => {
     const scene = new Scene();
     const { kernel } = scene;

@@ -495,6 +495,15 @@ describe("IOMAP_BEGIN", () => {
       expect(channel.notifications.map(({ code }) => code)).toEqual([UPSERT]);
     });
 
+    test("and says so when a crash would take it back", () => {
+      const open = request(14, 12, u32(0), u32(0));
+      const fs = answering(MAPPED, { isUncommitted: () => true });
+      const { channel } = moved([open], fs, { usesCache: true });
+      const read = mapping(2, 4096, 8192, 1_048_576, DEVICE, 2);
+      const payload = upsert(read, mapping(NOCACHE, 4096, 8192));
+      expect(channel.notifications).toEqual([{ code: UPSERT, payload }]);
+    });
+
     test.each([
       ["empties the file", 0o1000, inode()],
       ["finds it empty", 0, inode({ sizeBytes: 0 })],
@@ -746,6 +755,16 @@ describe("what files were given and did not use", () => {
     expect(given).toEqual([]);
     moved([open, open, release, release], fs);
     expect(given).toEqual([12]);
+  });
+
+  test("and the kernel does not know any more how many blocks they have", () => {
+    const of = { ...inode(), blocksForStat: 16 } as Inode & { blocksForStat: number };
+    const giveReserveBack = (): void => {
+      of.blocksForStat = 8;
+    };
+    const fs = answering(MAPPED, { giveReserveBack }, of);
+    expect(moved([open, release], fs).channel.forgotten).toEqual([12]);
+    expect(moved([open, release], fs).channel.forgotten).toEqual([]);
   });
 
   test("or when the kernel forgets them", () => {

@@ -69,6 +69,7 @@ export function freeRuns(
   end: number,
   budget: Budget,
 ): number {
+  fs.writer.kernelData?.forgetUnconverted(tx, inode.number, from, end);
   return inode.hasFlag(InodeFlags.EXTENTS)
     ? new ExtentEditor(fs, tx, inode).remove(from, end, budget)
     : new BlockMapEditor(fs, tx, inode).remove(from, end, budget);

@@ -33,7 +33,7 @@ export function copyFileRange(
 ): number {
   settleKernelEnd(fs, from);
   finishKernelUse(fs, to);
-  refuseUnconverted(fs, from);
+  for (const file of [from, to]) refuseUnconverted(fs, file);
   const source = fs.inode(from);
   const target = fs.inode(to);
   refuseUnwritable(target);

@@ -194,7 +194,10 @@ function zeroRange(
 }
 
 function makeUnwritten(fs: Filesystem, inode: Inode, block: FileBlock, { count }: Run): void {
-  fs.transact(MAP_CREDITS, (tx) => new ExtentEditor(fs, tx, inode).convert(block, count, true));
+  fs.transact(MAP_CREDITS, (tx) => {
+    fs.writer.kernelData?.forgetUnconverted(tx, inode.number, block, block + count);
+    new ExtentEditor(fs, tx, inode).convert(block, count, true);
+  });
 }
 
 function collapseRange(fs: Filesystem, inode: Inode, offset: number, length: number): void {

@@ -38,6 +38,8 @@ const RESERVE_BYTES_MIN = 64 * 1024;
 const RESERVE_BYTES_MAX = 128 * 1024 * 1024;
 /** No file gets more than this share of what is free, and none anything of the last that is. */
 const RESERVE_SHARE = 16;
+/** All files together have so many such shares at the most. */
+const RESERVES_SHARE = 4;
 const FREE_BYTES_MIN = 16 * 1024 * 1024;
 
 /** File blocks from `from` up to `end`. */
@@ -80,10 +82,11 @@ export class KernelData {
     this.device = device;
   }
 
-  /** Blocks from `from` up to `end` of file `number` are others now, or none. */
-  forgetUnconverted(number: InodeNumber, from: number, end: number): void {
+  /** File blocks from `from` up to `end` are freed, or unwritten on purpose, in the handle `tx`. */
+  forgetUnconverted(tx: Tx, number: InodeNumber, from: number, end: number): void {
     const ranges = this.unconverted.get(number);
     if (ranges === undefined) return;
+    tx.onRollback(() => this.unconverted.set(number, ranges));
     const left = ranges.flatMap((range) => [
       { from: range.from, end: Math.min(range.end, from) },
       { from: Math.max(range.from, end), end: range.end },
@@ -255,11 +258,13 @@ function promise(
     contentsDevice(fs).zero(taken.start * blockSize, taken.count * blockSize);
     noteOverlong(fs, tx, inode, end as FileBlock);
   }
-  const behind = Math.max(first, Math.ceil(knownEnd(fs, inode) / blockSize));
+  const used = Math.ceil(knownEnd(fs, inode) / blockSize);
+  const behind = Math.max(first, used);
   const reserves = fs.writer.kernelData?.reserves;
   if (reserves === undefined || behind >= end) return taken;
   const before = reserves.get(inode.number) ?? [];
-  reserves.set(inode.number, [...before, { from: behind, end }]);
+  const unused = before.filter((range) => range.end > used);
+  reserves.set(inode.number, [...unused, { from: behind, end }]);
   tx.onRollback(() => reserves.set(inode.number, before));
   return taken;
 }
@@ -306,7 +311,19 @@ function reserveFor(fs: Filesystem, inode: Inode, end: number): number {
   const free = fs.groups.countFree().clusters * clusterBlocks;
   if (free * blockSize < FREE_BYTES_MIN) return 0;
   const bytes = Math.min(Math.max(RESERVE_BYTES_MIN, endBefore), RESERVE_BYTES_MAX);
-  return Math.min(Math.floor(bytes / blockSize), Math.floor(free / RESERVE_SHARE));
+  const share = Math.floor(free / RESERVE_SHARE);
+  const left = Math.max(0, RESERVES_SHARE * share - heldBlocks(fs));
+  return Math.min(Math.floor(bytes / blockSize), share, left);
+}
+
+/** Blocks that files hold and have not used, as far as is known. */
+function heldBlocks(fs: Filesystem): number {
+  let sum = 0;
+  for (const [number, ranges] of fs.writer.kernelData?.reserves ?? []) {
+    const used = Math.ceil(knownEnd(fs, fs.inode(number)) / fs.superblock.blockSize);
+    for (const { from, end } of ranges) sum += Math.max(0, end - Math.max(from, used));
+  }
+  return sum;
 }
 
 /** Where `inode` ends as far as we or the kernel know. */
@@ -324,7 +341,6 @@ export function giveReserveBack(fs: Filesystem, number: InodeNumber): void {
   const reserves = fs.writer.kernelData?.reserves;
   const ranges = reserves?.get(number);
   if (reserves === undefined || ranges === undefined) return;
-  reserves.delete(number);
   const inode = fs.inode(number);
   const keep = Math.ceil(knownEnd(fs, inode) / fs.superblock.blockSize);
   const { blockSize } = fs.superblock;
@@ -334,6 +350,7 @@ export function giveReserveBack(fs: Filesystem, number: InodeNumber): void {
     fs.writer.invalidateMappings(number, from * blockSize, range.end * blockSize);
     freeInSteps(fs, inode, from as FileBlock, range.end, 0, () => {});
   }
+  reserves.delete(number);
   const overlong = fs.writer.kernelData?.overlong;
   if (overlong?.has(number) !== true) return;
   overlong.set(number, keep as FileBlock);
@@ -385,7 +402,19 @@ function noteWritten(fs: Filesystem, inode: Inode, range: BlockRange): void {
   const waiting = withRange(unconverted?.get(inode.number) ?? [], range);
   unconverted?.delete(inode.number);
   const left = waiting.filter(({ from, end }) => !convertRange(fs, inode, from, end));
-  if (left.length > 0) unconverted?.set(inode.number, left);
+  const runs = left.flatMap(({ from, end }) => unwrittenRuns(fs, inode, from, end));
+  if (runs.length > 0) unconverted?.set(inode.number, runs);
+}
+
+/** What is unwritten between `from` and `end`. */
+function unwrittenRuns(fs: Filesystem, inode: Inode, from: number, end: number): BlockRange[] {
+  const found: BlockRange[] = [];
+  for (let block = from; block < end; block += run.count) {
+    findRun(fs, inode, block as FileBlock, run);
+    const stop = Math.min(block + run.count, end);
+    if (run.unwritten) found.push({ from: block, end: stop });
+  }
+  return found;
 }
 
 /** `ranges`, which are in order and apart from each other, with `added`. */
@@ -473,8 +502,8 @@ export function settleKernelEnd(fs: Filesystem, number: InodeNumber): void {
   convertRest(fs, number);
   const end = kernelData?.ends.get(number);
   if (end === undefined) return;
-  kernelData?.ends.delete(number);
   growTo(fs, fs.inode(number), end.bytes);
+  kernelData?.ends.delete(number);
 }
 
 /**
@@ -499,15 +528,33 @@ export function finishKernelUse(fs: Filesystem, number: InodeNumber): void {
   giveReserveBack(fs, number);
 }
 
-/** The same for all files. */
+/**
+ * The same for all files, also when something prevents it for one of them.
+ *
+ * @throws what the first of them met.
+ */
 export function finishKernelUses(fs: Filesystem): void {
-  settleKernelEnds(fs);
-  for (const number of [...(fs.writer.kernelData?.reserves.keys() ?? [])]) {
-    giveReserveBack(fs, number);
+  const { ends, reserves, unconverted } = fs.writer.kernelData ?? {};
+  const failures: unknown[] = [];
+  for (const number of new Set([...keysOf(unconverted), ...keysOf(ends), ...keysOf(reserves)])) {
+    try {
+      finishKernelUse(fs, number);
+    } catch (error) {
+      failures.push(error);
+    }
   }
+  if (failures.length > 0) throw failures[0];
 }
+
+const keysOf = (map: ReadonlyMap<InodeNumber, unknown> | undefined): InodeNumber[] => [
+  ...(map?.keys() ?? []),
+];
 
 /** Whether a crash now would take back some of what was done to `inode`, times aside. */
 export function isUncommitted(fs: Filesystem, inode: Inode): boolean {
-  return fs.isWritable && inode.changedIn >= fs.writer.transactions.runningId;
+  if (!fs.isWritable) return false;
+  const { transactions, kernelData } = fs.writer;
+  const isToldOnly = kernelData?.ends.has(inode.number) === true;
+  const isUnsaid = kernelData?.unconverted.has(inode.number) === true;
+  return inode.changedIn >= transactions.runningId || isToldOnly || isUnsaid;
 }

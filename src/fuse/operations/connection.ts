@@ -71,7 +71,7 @@ export const Init: Operation = {
 };
 
 /**
- * Sent when a mount of type fuseblk is unmounted. umount(2) waits for the reply: all is written then, and
+ * Sent when a mount of type fuseblk, or one with iomap, is unmounted. umount(2) waits for the reply: all is written then, and
  * the device is free. The connection closes after it.
  */
 export const Destroy: Operation = {

@@ -24,6 +24,7 @@ import {
 } from "../abi.ts";
 import { isDirectory, isRegular } from "../attributes.ts";
 import { SERVE_BY_SHIM } from "../channel.ts";
+import { MappingFlag } from "../iomap-abi.ts";
 import type { IomapState } from "../iomap-state.ts";
 import { hasFeature } from "../negotiation.ts";
 import { nodeOf } from "../nodes.ts";
@@ -68,7 +69,8 @@ function mapFirst({ fs, iomap }: Context, state: IomapState, inode: Inode): void
     return;
   }
   if (iomap.type === IomapType.INLINE) return;
-  state.keepMapping(nodeOf(inode.number), inode.number, { ...iomap, flags: 0 });
+  const flags = fs.changes?.isUncommitted(inode) === true ? MappingFlag.DIRTY : 0;
+  state.keepMapping(nodeOf(inode.number), inode.number, { ...iomap, flags });
 }
 
 /**
@@ -114,9 +116,13 @@ export const Open: Operation = {
 export const Release: Operation = {
   opcode: Opcode.RELEASE,
   name: "RELEASE",
-  serve({ fs, iomapState }, request, reply) {
+  serve({ fs, channel, iomapState }, request, reply) {
     const isUnused = iomapState?.isActive === true && iomapState.noteReleased(request.node);
-    if (isUnused) fs.changes?.giveReserveBack(request.inode);
+    if (!isUnused || fs.changes === undefined) return reply.finish();
+    const inode = fs.inode(request.inode);
+    const blocksBefore = inode.blocksForStat;
+    fs.changes.giveReserveBack(request.inode);
+    if (inode.blocksForStat !== blocksBefore) channel.forgetAttributes(request.node);
     return reply.finish();
   },
 };

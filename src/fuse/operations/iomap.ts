@@ -207,7 +207,6 @@ function prepare(context: Context, request: Request, { inode, opflags }: Questio
   if ((opflags & OpFlag.SWAPFILE) === 0) return;
   // Swapping must not depend on blocks that a crash would take back.
   context.fs.changes?.syncFile(request.inode, true);
-  state.noteSwapping(request.node, true);
 }
 
 function answer(state: IomapState, reply: Reply, read: Mapping, write: Mapping): number {
@@ -310,7 +309,6 @@ export const IomapIoend: Operation = {
     if ((flags & IoendFlag.SHARED) !== 0) throw new SuspectRequest("no block was ever shared");
     const error = request.view.getInt32(at + IomapIoendIn.error, true);
     if (error > 0 || error < -ERRNO_MAX) throw new SuspectRequest(`${error} is no error`);
-    if ((flags & IoendFlag.SWAPOFF) !== 0) state.noteSwapping(request.node, false);
     // What was allocated for the write stays unwritten, and reads as zeros.
     if (error < 0) return reply.error(-error as Errno);
     const written = request.u64(at, IomapIoendIn.written);

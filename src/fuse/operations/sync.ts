@@ -57,7 +57,7 @@ export const Fsyncdir: Operation = {
   describe: describeSync,
 };
 
-/** Sent by syncfs(2) and sync(2) on mounts of type fuseblk, since Linux 6.18. */
+/** Sent by syncfs(2) and sync(2) on mounts of type fuseblk, since Linux 6.18, and on all with iomap. */
 export const Syncfs: Operation = {
   opcode: Opcode.SYNCFS,
   name: "SYNCFS",
