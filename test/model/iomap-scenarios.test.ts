@@ -3,17 +3,18 @@
  * its server: what stands at the edges of the protocol, one scenario each.
  */
 import { describe, expect, test } from "vitest";
-import { Errno, Opcode } from "../support/iomap-kernel/abi.ts";
+import { Errno, MapType, Opcode } from "../support/iomap-kernel/abi.ts";
 import { ACCESS_ACL, DEFAULT_ACL } from "../support/iomap-kernel/acl.ts";
 import { SystemError } from "../support/iomap-kernel/rules.ts";
 import { ServedKernel, type ServedOptions } from "../support/iomap-kernel/served.ts";
 import { Body, Fields } from "../support/iomap-kernel/wire.ts";
 import { RecordingDevice } from "../support/recording-device.ts";
 import { skipBecause, whyNoE2fsprogs } from "../support/run.ts";
-import { complaintsAbout, freshImage } from "../support/writable-image.ts";
+import { askDebugfs, complaintsAbout, freshImage } from "../support/writable-image.ts";
 
 const BLOCK = 4096;
 const FILE = { mode: 0o100644 };
+const { MAPPED, UNWRITTEN } = MapType;
 
 class Scene {
   readonly bytes: Uint8Array;
@@ -163,6 +164,37 @@ describe.skipIf(skipBecause("iomap", whyNoE2fsprogs()))("under iomap", () => {
       expect(kernel.seek(file.inode, "hole", 32 * BLOCK)).toBe(33 * BLOCK);
       expect(errnoOf(() => kernel.seek(file.inode, "data", 33 * BLOCK))).toBe(Errno.ENXIO);
     }
+    file.close();
+    scene.end();
+  });
+
+  test("FIEMAP tells what debugfs sees", () => {
+    const scene = new Scene();
+    const { kernel } = scene;
+    const file = kernel.open(kernel.create(kernel.root, "a", FILE));
+    file.write(0, filled(7, 2 * BLOCK));
+    kernel.fallocate(file.inode, 0, 8 * BLOCK, 4 * BLOCK);
+    file.write(9 * BLOCK, filled(7, BLOCK));
+    // Not only in the journal, where debugfs does not look.
+    kernel.freeze();
+    const seen = askDebugfs(scene.bytes, "dump_extents -l /a").split("\n");
+    kernel.thaw();
+    const wanted = seen.flatMap((line) => {
+      const found = /^ *\d+\/ *\d+ +\d+\/ *\d+ +(\d+) - +\d+ +(\d+) - +\d+ +(\d+) *(Uninit)?$/.exec(
+        line,
+      );
+      if (found === null) return [];
+      const [block = 0, start = 0, length = 0] = found.slice(1, 4).map(Number);
+      return [
+        { offset: block, addr: start, length, type: found[4] === undefined ? MAPPED : UNWRITTEN },
+      ];
+    });
+    expect(wanted.map(({ type }) => type)).toEqual([MAPPED, UNWRITTEN, MAPPED, UNWRITTEN]);
+    const told = kernel.fiemap(file.inode, 0, 12 * BLOCK).map(({ offset, addr, length, type }) => ({
+      ...{ offset: Number(offset) / BLOCK, addr: Number(addr) / BLOCK },
+      ...{ length: Number(length) / BLOCK, type },
+    }));
+    expect(told).toEqual(wanted);
     file.close();
     scene.end();
   });
