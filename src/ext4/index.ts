@@ -23,17 +23,14 @@ export { readFile, seekData, seekHole, streamFile } from "./map/file.ts";
 export { fitsInline } from "./map/inline-editor.ts";
 export { type Iomap, IomapType, iomapForRead, newIomap } from "./map/iomap.ts";
 export {
-  canLeaveData,
   finishKernelUse,
   finishKernelWrite,
   giveReserveBack,
-  iomapForKernel,
-  iomapForKernelWrite,
-  isUncommitted,
-  leaveDataToKernel,
   noteKernelEnd,
   settleKernelEnds,
-} from "./map/kernel-data.ts";
+} from "./map/kernel-completion.ts";
+export { canLeaveData, isUncommitted, leaveDataToKernel } from "./map/kernel-data.ts";
+export { iomapForKernel, iomapForKernelWrite } from "./map/kernel-iomap.ts";
 export { setSize } from "./map/truncate.ts";
 export { iomapForWrite, writeFile } from "./map/write.ts";
 export { mmpIntervalSeconds, mmpRefresh } from "./mount-protection.ts";

@@ -34,7 +34,7 @@ import { Jbd2Target } from "./journal/jbd2-target.ts";
 import type { Journal } from "./journal/journal.ts";
 import { openJournal, recoverForGood } from "./journal/recover-for-good.ts";
 import { type CommitTarget, Transactions } from "./journal/transaction.ts";
-import { finishKernelUses } from "./map/kernel-data.ts";
+import { finishKernelUses } from "./map/kernel-completion.ts";
 import { StaleTails } from "./map/stale-tails.ts";
 import { finishTruncation } from "./map/truncate.ts";
 import { MountProtection } from "./mount-protection.ts";

@@ -7,8 +7,7 @@
  * asked by the kernel to do so tells it (`forgetMappings`).
  */
 import { type At, setLe16, setLe32, setLe64, sizeOf } from "../base/layout.ts";
-import { type Inode, InodeFlags, type Iomap, IomapType } from "../ext4/index.ts";
-import { isRegular } from "./attributes.ts";
+import { FileType, type Inode, InodeFlags, type Iomap, IomapType } from "../ext4/index.ts";
 import type { Channel } from "./channel.ts";
 import {
   AttrFlag,
@@ -87,7 +86,8 @@ export class IomapState {
   isAtomic(inode: Inode): boolean {
     const { min, max } = this.host.atomicWriteBytes ?? { min: 0, max: 0 };
     const fits = min > 0 && min <= this.#blockSize && this.#blockSize <= max;
-    return fits && isRegular(inode.mode) && (inode.flags & InodeFlags.EXTENTS) !== 0;
+    const isRegular = (inode.mode & FileType.MASK) === FileType.REGULAR;
+    return fits && isRegular && (inode.flags & InodeFlags.EXTENTS) !== 0;
   }
 
   noteOpened(node: number): void {

@@ -6,7 +6,7 @@ import type { Filesystem } from "../filesystem.ts";
 import type { Inode } from "../format/inode.ts";
 import { readFile } from "./file.ts";
 import { IomapType, iomapForRead, newIomap } from "./iomap.ts";
-import { finishKernelUse, refuseUnconverted, settleKernelEnd } from "./kernel-data.ts";
+import { finishKernelUse, refuseUnconverted, settleKernelEnd } from "./kernel-completion.ts";
 import { syncIfWanted } from "./synchronous.ts";
 import { setSize } from "./truncate.ts";
 import { refuseUnwritable, writeBytes } from "./write.ts";

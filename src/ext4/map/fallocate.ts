@@ -26,7 +26,7 @@ import { allocateRun, freeRuns, MAP_CREDITS } from "./change.ts";
 import { ExtentEditor } from "./extent-editor.ts";
 import { moveOutOfLine } from "./inline-editor.ts";
 import { findRun } from "./iomap.ts";
-import { finishKernelUse } from "./kernel-data.ts";
+import { finishKernelUse } from "./kernel-completion.ts";
 import { HOLE, newRun, type Run } from "./run.ts";
 import { maxFileSize, setFileSize, touch } from "./size.ts";
 import { syncIfWanted } from "./synchronous.ts";

@@ -17,7 +17,7 @@ import { ORPHAN_CREDITS } from "../orphans.ts";
 import { Budget, STEP_CREDITS } from "./budget.ts";
 import { freeInSteps, freeRuns, hasBlockMap } from "./change.ts";
 import { fitsInline, moveOutOfLine, resizeInline } from "./inline-editor.ts";
-import { finishKernelUse } from "./kernel-data.ts";
+import { finishKernelUse } from "./kernel-completion.ts";
 import { maxFileSize, setFileSize, touch } from "./size.ts";
 import { syncIfWanted } from "./synchronous.ts";
 import { refuseUnwritable, SIZE_CREDITS, zeroTail } from "./write.ts";

@@ -7,7 +7,7 @@
 import { Errno } from "../../base/errno.ts";
 import { FsError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
-import { finishKernelUses, refuseUnconverted } from "../map/kernel-data.ts";
+import { finishKernelUses, refuseUnconverted } from "../map/kernel-completion.ts";
 import { settleFilesystem, unsettleFilesystem } from "../open-writable.ts";
 
 /**

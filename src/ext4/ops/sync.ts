@@ -7,7 +7,7 @@ import type { InodeNumber } from "../../base/numbers.ts";
 import { FsError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
 import type { LogErasure } from "../journal/transaction.ts";
-import { refuseUnconverted, settleKernelEnd, settleKernelEnds } from "../map/kernel-data.ts";
+import { refuseUnconverted, settleKernelEnd, settleKernelEnds } from "../map/kernel-completion.ts";
 import { storeTimes } from "./times.ts";
 
 /**
