@@ -59,7 +59,13 @@ export interface ServedChanges {
   iomapForWrite(inode: Inode, offset: number, length: number, answer: Iomap): Iomap;
   writeFile(inode: Inode, offset: number, bytes: Uint8Array): number;
   leaveDataToKernel(contents: WritableDevice): void;
-  iomapForKernelWrite(inode: Inode, offset: number, length: number, answer: Iomap): Iomap;
+  iomapForKernelWrite(
+    inode: Inode,
+    offset: number,
+    length: number,
+    answer: Iomap,
+    grows: boolean,
+  ): Iomap;
   finishKernelWrite(inode: InodeNumber, offset: number, length: number, converts: boolean): number;
   noteKernelEnd(inode: InodeNumber, end: number): void;
   giveReserveBack(inode: InodeNumber): void;
@@ -146,8 +152,8 @@ export function serveChanges(fs: Filesystem): ServedChanges {
       ext4.iomapForWrite(fs, inode, offset, length, answer),
     writeFile: (inode, offset, bytes) => ext4.writeFile(fs, inode, offset, bytes),
     leaveDataToKernel: (contents) => ext4.leaveDataToKernel(fs, contents),
-    iomapForKernelWrite: (inode, offset, length, answer) =>
-      ext4.iomapForKernelWrite(fs, inode, offset, length, answer),
+    iomapForKernelWrite: (inode, offset, length, answer, grows) =>
+      ext4.iomapForKernelWrite(fs, inode, offset, length, answer, grows),
     finishKernelWrite: (inode, offset, length, converts) =>
       ext4.finishKernelWrite(fs, inode, offset, length, converts),
     noteKernelEnd: (inode, end) => ext4.noteKernelEnd(fs, inode, end),

@@ -233,7 +233,7 @@ export function giveReserveBack(fs: Filesystem, number: InodeNumber): void {
   reserves.delete(number);
   const overlong = fs.writer.kernelData?.overlong;
   if (overlong?.has(number) !== true) return;
-  overlong.set(number, keep as FileBlock);
+  overlong.set(number, { end: keep as FileBlock, bytes: knownEnd(fs, inode) });
   if (!endsOverlong(fs, inode, inode.sizeBytes)) return;
   fs.transact(ORPHAN_CREDITS, (tx) => forgetOverlong(fs, tx, inode));
 }

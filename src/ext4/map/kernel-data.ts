@@ -28,6 +28,12 @@ export interface BlockRange {
   readonly end: number;
 }
 
+/** A file has blocks up to `end`, for bytes up to `bytes`. */
+export interface Overlong {
+  readonly end: FileBlock;
+  readonly bytes: number;
+}
+
 /** The kernel has said so since `sinceSeconds`, or for longer. */
 interface ToldEnd {
   readonly bytes: number;
@@ -45,12 +51,8 @@ export class KernelData {
   readonly ends = new Map<InodeNumber, ToldEnd>();
   /** Blocks that files were given behind their ends, as far as we did that by ourselves. */
   readonly reserves = new Map<InodeNumber, readonly BlockRange[]>();
-  /**
-   * Files with a block map that have blocks behind their ends on the device, with the end of the last.
-   * No block of theirs can be unwritten, so nobody takes that for what fallocate(2) promised: they are
-   * orphans until they end there, and the next mount after a crash cuts them.
-   */
-  readonly overlong = new Map<InodeNumber, FileBlock>();
+  /** Files with a block map that have blocks behind their ends on the device (overlong.ts). */
+  readonly overlong = new Map<InodeNumber, Overlong>();
 
   /**
    * Blocks that hold their bytes and are unwritten all the same: to say so takes a node of the extent

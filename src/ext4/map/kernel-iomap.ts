@@ -100,6 +100,7 @@ function refuseUnreadable(inode: Inode): void {
  *
  * @param length bytes that will be written, at least 1. The answer is for the first of them; for what
  *   it does not cover ask again.
+ * @param grows the file will end behind them if it ends before; otherwise they are pages of it.
  * @returns `answer`: MAPPED or UNWRITTEN.
  * @throws FsError ENOSPC, EFBIG; EISDIR, EINVAL, ENOKEY, EPERM from `refuseUnwritable`.
  */
@@ -109,6 +110,7 @@ export function iomapForKernelWrite(
   offset: number,
   length: number,
   answer: Iomap,
+  grows = true,
 ): Iomap {
   refuseUnwritable(inode);
   moveOutOfLine(fs, inode);
@@ -116,7 +118,7 @@ export function iomapForKernelWrite(
   if (answer.type !== IomapType.HOLE) return answer;
   const first = Math.floor(offset / fs.superblock.blockSize) as FileBlock;
   const end = Math.min(offset + length, maxFileSize(fs, inode));
-  retryAfterCommit(fs, () => fillHole(fs, inode, first, end));
+  retryAfterCommit(fs, () => fillHole(fs, inode, first, end, grows));
   return iomapForKernel(fs, inode, offset, length, answer);
 }
 
@@ -126,7 +128,14 @@ export function iomapForKernelWrite(
  *
  * @throws FsError ENOSPC when there is not even one.
  */
-function fillHole(fs: Filesystem, inode: Inode, first: FileBlock, end: number): void {
+function fillHole(
+  fs: Filesystem,
+  inode: Inode,
+  first: FileBlock,
+  end: number,
+  grows: boolean,
+): void {
+  const endsAt = grows ? end : knownEnd(fs, inode);
   const hasExtents = inode.hasFlag(InodeFlags.EXTENTS);
   findRun(fs, inode, first, run);
   const wanted = Math.ceil(end / fs.superblock.blockSize) - first;
@@ -136,7 +145,7 @@ function fillHole(fs: Filesystem, inode: Inode, first: FileBlock, end: number): 
     const block = (first + done) as FileBlock;
     const taken = takeUnlessFull(done > 0, () =>
       fs.transact(MAP_CREDITS + ORPHAN_CREDITS, (tx) =>
-        promise(fs, tx, inode, block, most - done, done > 0),
+        promise(fs, tx, inode, { block, most: most - done, exact: done > 0, endsAt }),
       ),
     );
     if (taken === undefined) return;
@@ -154,14 +163,21 @@ function takeUnlessFull(mayBeFull: boolean, take: () => BlockRun): BlockRun | un
   }
 }
 
-/** Allocates blocks for the hole at `first`: as many of `most` as there are in one piece. */
+/** What of a hole is to get blocks: up to `most` from `block` on; the file will end at `endsAt`. */
+interface Wanted {
+  readonly block: FileBlock;
+  readonly most: number;
+  /** Only those will do that continue the blocks before. */
+  readonly exact: boolean;
+  readonly endsAt: number;
+}
+
+/** Allocates blocks for a hole: as many as there are in one piece. */
 function promise(
   fs: Filesystem,
   tx: Tx,
   inode: Inode,
-  first: FileBlock,
-  most: number,
-  exact: boolean,
+  { block: first, most, exact, endsAt }: Wanted,
 ): BlockRun {
   const { blockSize } = fs.superblock;
   const hasExtents = inode.hasFlag(InodeFlags.EXTENTS);
@@ -169,7 +185,8 @@ function promise(
   const end = first + taken.count;
   if (!hasExtents) {
     contentsDevice(fs).zero(taken.start * blockSize, taken.count * blockSize);
-    noteOverlong(fs, tx, inode, end as FileBlock);
+    const bytes = Math.min(end * blockSize, endsAt);
+    noteOverlong(fs, tx, inode, { end: end as FileBlock, bytes });
   }
   const used = Math.ceil(knownEnd(fs, inode) / blockSize);
   const behind = Math.max(first, used);

@@ -4,7 +4,7 @@
  * which there is twice as much as the largest transaction may take.
  *
  *     entry     two leaves and two nodes for each of 3 levels, and a block for each of them
- *     xattrs    the block and its copy, one inode that holds a value, with its blocks
+ *     xattrs    the block and its copy, one inode that holds a value, with its blocks; an orphan less
  *     inode     its place in the table
  */
 import { ALLOCATE_CREDITS } from "../alloc/blocks.ts";
@@ -14,7 +14,7 @@ import { ORPHAN_CREDITS } from "../orphans.ts";
 
 const INODE = 1;
 const ENTRY = 8 * (1 + ALLOCATE_CREDITS) + MAP_CREDITS + INODE;
-const XATTRS = 2 * (1 + ALLOCATE_CREDITS) + ALLOCATE_INODE_CREDITS + MAP_CREDITS;
+const XATTRS = 2 * (1 + ALLOCATE_CREDITS) + ALLOCATE_INODE_CREDITS + MAP_CREDITS + ORPHAN_CREDITS;
 const NEW_INODE = ALLOCATE_INODE_CREDITS + XATTRS + ORPHAN_CREDITS;
 
 export const Credits = {

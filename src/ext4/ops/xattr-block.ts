@@ -27,6 +27,7 @@ import {
   xattrsSize,
 } from "../format/xattr.ts";
 import type { Tx } from "../journal/transaction.ts";
+import { endOverlong } from "../map/overlong.ts";
 import { entriesOf, loadXattrBlock, xattrBlockAt, xattrSeal } from "./xattr-entries.ts";
 import { adjustReferences } from "./xattr-value-inode.ts";
 
@@ -60,6 +61,7 @@ export function storeBlockXattrs(
   const change = (next === undefined ? 0 : 1) - (old === undefined ? 0 : 1);
   const { clusterBlocks, blockSize } = fs.superblock;
   inode.blocks512 += change * clusterBlocks * (blockSize / SECTOR_SIZE);
+  if (inode.xattrBlock !== 0) endOverlong(fs, tx, inode);
 }
 
 /** The block that holds `entries` now, with this inode counted among those that refer to it. */

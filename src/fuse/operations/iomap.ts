@@ -44,6 +44,8 @@ const IOEND_FLAGS_KNOWN = sum(IoendFlag);
 const WRITES = OpFlag.WRITE | OpFlag.WRITEBACK;
 /** Whatever else they are: these leave holes alone. */
 const LEAVES_HOLES = OpFlag.ZERO | OpFlag.UNSHARE;
+/** What these write is there in pages already, which may reach over the end of the file. */
+const OF_PAGES = OpFlag.FAULT | OpFlag.WRITEBACK;
 /** Writes that cannot end with a FUSE_WRITE of all the contents of a small file. */
 const NEEDS_BLOCKS = OpFlag.FAULT | OpFlag.DIRECT | OpFlag.WRITEBACK | OpFlag.ATOMIC;
 /** Answers to these are not kept: they have to carry flags, or to stay as they are. */
@@ -167,7 +169,7 @@ function findForWrite(context: Context, request: Request, question: Question): v
     throw new FsError(Errno.EAGAIN, "a write that has to allocate first");
   }
   const blocksBefore = inode.blocksForStat;
-  changes.iomapForKernelWrite(inode, pos, count, iomap);
+  changes.iomapForKernelWrite(inode, pos, count, iomap, (opflags & OF_PAGES) === 0);
   if (inode.blocksForStat !== blocksBefore) context.channel.forgetAttributes(request.node);
 }
 
