@@ -120,6 +120,7 @@ test.skipIf(skipBecause("iomap figures", whyNoE2fsprogs()))(
     });
     figures.count("appended in pieces of 1 MiB", append);
     figures.unmount();
+    all["extents of that"] = extentsOf(figures.bytes, "file");
     console.log(`${FILE_BYTES / MiB} MiB: ${JSON.stringify(all)}`);
 
     const { extents = 0, "appended in pieces of 1 MiB": appended } = all;
