@@ -37,7 +37,6 @@ const RULES = {
   "notify-size":        "11.2: the payload has the size of the struct",
   "notify-code":        "6.7: the code is known",
   "notify-no-iomap":    "11.2: the connection has iomap",
-  "notify-node":        "11.2: the node is known to the kernel",
   "notify-ino":         "11.2: attr_ino is that of the node",
   "notify-not-iomap":   "11.2: the inode uses iomap",
   "upsert-retry":       "11.2: RETRY_CACHE is not upserted",

@@ -156,10 +156,40 @@ describe("an untorn write", () => {
     expect(write("v7", {})).toEqual([0, ["atomic-mapping"]]);
   });
 
+  test("is not put off to the cache, which it does not use; v7 asks again", () => {
+    const retry = map({ type: MapType.RETRY_CACHE, addr: NULL_ADDR, dev: 0 });
+    const answers = [beginOut(retry), beginOut(map({ flags: MapFlag.ATOMIC_BIO }))];
+    for (const [generation, errno, asked, rules] of [
+      ["v7", 0, 2, ["retry-refused", "atomic-mapping"]] as const,
+      ["post", Errno.EUCLEAN, 1, ["retry-refused"]] as const,
+    ]) {
+      const server = new ScriptedServer(generation).mount();
+      server.on(Opcode.LOOKUP, () => entry({ flags: FLAGS_IOMAP | FLAG_ATOMIC }));
+      const inode = server.file();
+      server.upsert(map(), overwrite());
+      let begins = 0;
+      server.on(Opcode.IOMAP_BEGIN, () => answers[begins++]);
+      const options = { isAtomic: true };
+      const write = () => server.kernel.open(inode).write(0, new Uint8Array(BLOCK), options);
+      expect(errnoOf(write)).toBe(errno);
+      expect(begins).toBe(asked);
+      expect(server.broken).toEqual(rules);
+    }
+  });
+
   test("is one block, and for files that have them", () => {
     const server = new ScriptedServer().mount();
     const file = server.kernel.open(server.file());
     const options = { isAtomic: true };
     expect(errnoOf(() => file.write(0, new Uint8Array(BLOCK), options))).toBe(Errno.EOPNOTSUPP);
   });
+});
+
+test("a write goes to a device that was opened for writing, which v7 only notes", () => {
+  for (const [generation, errno] of [["v7", 0] as const, ["post", Errno.EACCES] as const]) {
+    const server = new ScriptedServer(generation, 0, true).mount();
+    const file = server.kernel.open(server.file());
+    expect(errnoOf(() => file.write(0, new Uint8Array(BLOCK)))).toBe(errno);
+    expect(server.broken).toEqual(["device-access"]);
+  }
 });

@@ -440,6 +440,14 @@ describe("inline data", () => {
     }
   });
 
+  test("begins with the file", () => {
+    const { server, file } = mounted("v7", 2 * BLOCK);
+    server.on(Opcode.IOMAP_BEGIN, () => beginOut({ ...inline, offset: BigInt(BLOCK) }));
+    server.on(Opcode.READ, (body) => text(body.u32(16)));
+    file.read(BLOCK, 512, {});
+    expect(server.broken).toEqual(["inline-start"]);
+  });
+
   test.each([
     ["no bytes", new Body()],
     ["ENOSYS", -Errno.ENOSYS],

@@ -192,6 +192,15 @@ describe("an invalidation", () => {
     expect(server.broken).toEqual(["inval-range"]);
   });
 
+  test("does not overflow, which v7 lets pass", () => {
+    for (const [generation, result] of [["v7", 0] as const, ["post", -Errno.EUCLEAN] as const]) {
+      const { server } = mounted(generation);
+      const invalid = message([block, ALL - block + 1n], none);
+      expect(server.notify(Notification.INVAL_MAPPINGS, invalid)).toBe(result);
+      expect(server.broken).toEqual(["inval-overflow"]);
+    }
+  });
+
   test("drops a range of each fork, up to the end if it says so", () => {
     const { server, inode } = mounted();
     server.upsert(map(), map());
@@ -233,6 +242,22 @@ describe("an invalidation of the device", () => {
     const { server } = mounted();
     expect(server.notify(Notification.DEV_INVAL, message(1, DEVICE_BYTES - 512, 512))).toBe(0);
     expect(server.broken).toEqual([]);
+  });
+});
+
+describe("what only the road without iomap needs", () => {
+  // biome-ignore format: a table
+  test.each([
+    ["map",      "shim-mapping"],
+    ["store",    "shim-mapping"],
+    ["reply",    "shim-reply"],
+    ["contents", "shim-contents"],
+  ] as const)("is not asked of the shim for a file with iomap: %s", (what, rule) => {
+    const { server } = mounted();
+    server.askShim(what, 1);
+    expect(server.broken).toEqual([]);
+    server.askShim(what);
+    expect(server.broken).toEqual([rule]);
   });
 });
 

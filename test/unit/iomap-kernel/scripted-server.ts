@@ -35,8 +35,8 @@ export const CONTENTS = Uint8Array.from(
   (_, at) => 1 + ((at >>> 9) % 251),
 );
 
-/** What a test answers: a body, a negative errno, or nothing at all. */
-export type Answer = Body | number | undefined;
+/** What a test answers: a body, a negative errno, a reply with its header, or nothing at all. */
+export type Answer = Body | number | Uint8Array | undefined;
 export type Handler = (body: Fields, node: number) => Answer;
 
 export interface FileAttributes {
@@ -133,11 +133,14 @@ export class ScriptedServer implements Transport {
   readonly #handlers = new Map<number, Handler>();
   /** Requests since `mount`, by name; the fields of each. */
   readonly seen: { readonly name: string; readonly body: Fields }[] = [];
+  /** Of the request that is being answered. */
+  unique = 0n;
   #receiver: Receiver | undefined;
 
-  constructor(generation: Generation = "v7", deviceOffsetBytes = 0) {
+  constructor(generation: Generation = "v7", deviceOffsetBytes = 0, readOnly = false) {
     this.kernel = new IomapKernel({
       ...{ transport: this, device: this.device, generation, deviceOffsetBytes },
+      ...{ readOnly },
       random: randomFrom(1),
     });
     const host = this.kernel.host();
@@ -209,6 +212,11 @@ export class ScriptedServer implements Transport {
     return this.kernel.violations.map(({ rule }) => rule);
   }
 
+  /** The server has its shim do something for the file that only the road without iomap needs. */
+  askShim(what: Parameters<Receiver["shimAsked"]>[0], node = FILE_NODE): void {
+    this.#receiver?.shimAsked(what, node);
+  }
+
   attach(receiver: Receiver): void {
     this.#receiver = receiver;
   }
@@ -217,16 +225,17 @@ export class ScriptedServer implements Transport {
     const header = new Fields(request);
     const opcode = header.u32(4);
     const body = header.from(40);
+    this.unique = header.u64(8);
     this.seen.push({ name: opcodeName(opcode), body });
     if (opcode === Opcode.FORGET) return undefined;
     const answer = (this.#handlers.get(opcode) ?? (() => -Errno.ENOSYS))(body, header.number(16));
-    if (answer === undefined) return undefined;
+    if (answer === undefined || answer instanceof Uint8Array) return answer;
     const bytes = typeof answer === "number" ? new Uint8Array(0) : answer.bytes;
     const error = typeof answer === "number" ? answer : 0;
     return new Body()
       .u32(16 + bytes.length)
       .u32(error)
-      .u64(header.u64(8))
+      .u64(this.unique)
       .raw(bytes).bytes;
   }
 }
