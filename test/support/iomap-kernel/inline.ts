@@ -2,15 +2,14 @@
  * Data that lies within an inode: fetched with READ and stored with WRITE, by node id and without a
  * handle.
  */
-import { Errno, Opcode } from "./abi.ts";
+import { Errno } from "./abi.ts";
 import type { Inode } from "./inode.ts";
 import { endOf, isErrno, type Mapping } from "./mapping.ts";
 import type { Mount } from "./mount.ts";
+import { sendRead, sendWrite } from "./read-write.ts";
 import { SystemError } from "./rules.ts";
-import { Body } from "./wire.ts";
 
 const ENOMEM = 12;
-const WRITE_OUT_BYTES = 8;
 
 /** The bytes of `mapping`. @param isForgotten v7 does not fetch what is overwritten "purely". */
 export function fetchInline(
@@ -38,10 +37,8 @@ export function fetchInline(
 }
 
 function read(mount: Mount, inode: Inode, pos: number, size: number, where: string): Uint8Array {
-  // fuse_read_in: fh 0, offset 8, size 16 u32, read_flags 20, lock_owner 24, flags 32.
-  const body = new Body().u64(0).u64(pos).u32(size).zeros(20);
   try {
-    const { bytes } = mount.ask(Opcode.READ, inode.node, body, { max: size });
+    const bytes = sendRead(mount, { node: inode.node, handle: 0n, pos }, size);
     if (bytes.length === 0) mount.violations.fail("inline-read", `${where}: no bytes`, Errno.EIO);
     return bytes;
   } catch (error) {
@@ -61,14 +58,8 @@ export function storeInline(
   const from = pos - target.mapping.offset;
   const bytes = target.inline?.subarray(from, from + length) ?? new Uint8Array(0);
   for (let done = 0; done < bytes.length; ) {
-    const rest = bytes.subarray(done);
-    const body = new Body()
-      .u64(0)
-      .u64(pos + done)
-      .u32(rest.length)
-      .zeros(20)
-      .raw(rest);
-    const stored = mount.ask(Opcode.WRITE, inode.node, body, WRITE_OUT_BYTES).u32(0);
+    const place = { node: inode.node, handle: 0n, pos: pos + done };
+    const stored = sendWrite(mount, place, bytes.subarray(done));
     done += stored;
     const isRefused = stored === 0 || (!mount.isPost && done < bytes.length);
     if (isRefused || done > bytes.length)

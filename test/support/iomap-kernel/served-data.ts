@@ -1,11 +1,9 @@
 /** The contents of files that do not go through iomap: plain READ and WRITE, nothing is cached. */
-import { Opcode } from "./abi.ts";
 import type { Inode } from "./inode.ts";
 import type { Mount } from "./mount.ts";
-import { Body } from "./wire.ts";
+import { sendRead, sendWrite } from "./read-write.ts";
 
 const TRANSFER_BYTES_MAX = 0x2_0000;
-const WRITE_OUT_BYTES = 8;
 
 export function readServed(
   mount: Mount,
@@ -18,15 +16,10 @@ export function readServed(
   const bytes = new Uint8Array(Math.max(0, Math.min(length, inode.size - pos)));
   for (let done = 0; done < bytes.length; ) {
     const size = Math.min(TRANSFER_BYTES_MAX, bytes.length - done);
-    const body = new Body()
-      .u64(handle)
-      .u64(pos + done)
-      .u32(size)
-      .zeros(20);
-    const reply = mount.ask(Opcode.READ, inode.node, body, { max: size });
-    if (reply.bytes.length === 0) break;
-    bytes.set(reply.bytes, done);
-    done += reply.bytes.length;
+    const got = sendRead(mount, { node: inode.node, handle, pos: pos + done }, size);
+    if (got.length === 0) break;
+    bytes.set(got, done);
+    done += got.length;
   }
   return bytes;
 }
@@ -41,13 +34,7 @@ export function writeServed(
   let done = 0;
   while (done < bytes.length) {
     const part = bytes.subarray(done, done + TRANSFER_BYTES_MAX);
-    const body = new Body()
-      .u64(handle)
-      .u64(pos + done)
-      .u32(part.length)
-      .zeros(20)
-      .raw(part);
-    const written = mount.ask(Opcode.WRITE, inode.node, body, WRITE_OUT_BYTES).u32(0);
+    const written = sendWrite(mount, { node: inode.node, handle, pos: pos + done }, part);
     done += written;
     inode.size = Math.max(inode.size, pos + done);
     if (written < part.length) break;

@@ -10,37 +10,9 @@ import {
 import { attachImage, iomapDevice, iomapHost, isIomapOffered } from "../../../src/server/iomap.ts";
 import { MountFailure } from "../../../src/server/mount-failure.ts";
 import type { MountPlan } from "../../../src/server/plan.ts";
+import { PLAN as DEFAULTS } from "./plan.ts";
 
-const PLAN: MountPlan = {
-  device: "disk.img",
-  mountpoint: "/mnt",
-  trace: false,
-  image: {
-    offsetBytes: 4096,
-    noRecovery: false,
-    finishes: false,
-    superblockKiB: undefined,
-    journalPath: undefined,
-    cacheSizeBytes: 1024,
-    direct: false,
-    writing: undefined,
-  },
-  mount: {
-    fsname: "disk.img",
-    subtype: "ext4",
-    asDevice: true,
-    allowOther: false,
-    defaultPermissions: true,
-    autoUnmount: false,
-    maxReadBytes: 0,
-    flags: [],
-  },
-  presentation: { minixdf: false, asksAtOpen: false },
-  session: { synchronous: "none" },
-  iomap: "default",
-  iomapCache: true,
-  notices: [],
-};
+const PLAN: MountPlan = { ...DEFAULTS, image: { ...DEFAULTS.image, offsetBytes: 4096 } };
 
 const REQUIRING: MountPlan = { ...PLAN, iomap: "require" };
 const DEVICE_FD = 5;

@@ -4,8 +4,8 @@
  */
 import { expect, test } from "vitest";
 import { MountFailure } from "../../../src/server/mount-failure.ts";
-import type { MountPlan } from "../../../src/server/plan.ts";
 import { Server } from "../../../src/server/server.ts";
+import { PLAN } from "./plan.ts";
 
 /** A server whose worker runs `script`, which finds `tell`, `plan` and `control`. */
 function serverOf(script: string): Server {
@@ -16,38 +16,6 @@ function serverOf(script: string): Server {
     parentPort.once("message", (plan) => { ${script} });`;
   return new Server(new URL(`data:text/javascript,${encodeURIComponent(code)}`));
 }
-
-/** A mount without a path, so that nothing here can reach for the machine's mounts. */
-const PLAN: MountPlan = {
-  device: "disk.img",
-  mountpoint: "/dev/fd/9",
-  trace: false,
-  image: {
-    offsetBytes: 0,
-    noRecovery: false,
-    finishes: false,
-    superblockKiB: undefined,
-    journalPath: undefined,
-    cacheSizeBytes: 1024,
-    direct: false,
-    writing: undefined,
-  },
-  mount: {
-    fsname: "disk.img",
-    subtype: "ext4",
-    asDevice: true,
-    allowOther: false,
-    defaultPermissions: true,
-    autoUnmount: false,
-    maxReadBytes: 0,
-    flags: [],
-  },
-  presentation: { minixdf: false, asksAtOpen: false },
-  session: { synchronous: "none" },
-  iomap: "default",
-  iomapCache: true,
-  notices: [],
-};
 
 const MOUNTED = `tell({ kind: "mounted", channelId: 0, fuseFd: -1, unmounter: "" });`;
 const COUNTS = "{ requests: new Float64Array([1, 2]), scripted: new Float64Array([0, 1]) }";
