@@ -119,7 +119,7 @@ export class IomapRequiredError extends NegotiationError {
   override readonly name = "IomapRequiredError";
 
   constructor(why: string, errno: Errno | number = Errno.EOPNOTSUPP) {
-    super(errno as Errno, `iomap is needed: ${why}`);
+    super(errno as Errno, `needs iomap, but ${why}`);
   }
 }
 

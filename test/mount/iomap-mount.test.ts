@@ -79,7 +79,7 @@ describe.skipIf(skip)("a kernel that does not keep its word about iomap", () => 
   test.each(["iomap", "ro,iomap=1"])("gets no mount with -o %s, and one line", async (options) => {
     const { status, stdout, stderr } = launch(image, options);
     expect(stderr).toMatch(
-      /^fuse4fs-ts: [^\n]*image: iomap is needed: [^\n]*not offer it[^\n]*\n$/,
+      /^fuse4fs-ts: [^\n]*image: needs iomap, but [^\n]*not offer it[^\n]*\n$/,
     );
     expect({ status, stdout }).toEqual({ status: 32, stdout: "" });
     expect(isMounted(mountpoint)).toBe(false);

@@ -177,7 +177,7 @@ describe("INIT", () => {
 
   test("a mount that needs it ends where it is not offered", () => {
     const serve = (): Exchange => answerOf(init(45), host({ required: true }));
-    expect(serve).toThrow("iomap is needed: this kernel does not offer it for this mount");
+    expect(serve).toThrow("needs iomap, but this kernel does not offer it for this mount");
   });
 });
 
@@ -230,7 +230,7 @@ describe("IOMAP_CONFIG", () => {
   test("a mount that needs it ends there", () => {
     const serve = (): Exchange =>
       moved([], filesystem(), { required: true, registerDevice: () => -1 });
-    expect(serve).toThrow("iomap is needed: the kernel does not register the device");
+    expect(serve).toThrow("needs iomap, but the kernel does not register the device");
   });
 
   test("is unknown where iomap was not agreed on, and answered once", () => {
