@@ -1,6 +1,7 @@
 /**
  * What a large file costs in requests while the kernel moves its contents: at most one IOMAP_BEGIN for
- * each extent, and none when the kernel has the mappings. Prints the figures.
+ * each extent, and none when the kernel has the mappings. A file that grows in small pieces costs more
+ * of them, as it is given room several times before an extent is full. Prints the figures.
  */
 import { expect, test } from "vitest";
 import { MemoryDevice } from "../../src/device/memory-device.ts";
@@ -11,7 +12,7 @@ import { skipBecause, whyNoE2fsprogs } from "../support/run.ts";
 import { askDebugfs, complaintsAbout, freshImage } from "../support/writable-image.ts";
 
 const MiB = 1024 * 1024;
-/** `FIGURES_MIB=1024` in front makes the file as large as the figures in docs/iomap.md are for. */
+/** `FIGURES_MIB=1024` in front makes the file a GiB long. */
 const FILE_BYTES = Number(process.env["FIGURES_MIB"] ?? 256) * MiB;
 const DIRECT = {};
 /** A file that grows is given more than it asks for, so that so many writes share a question. */
@@ -85,7 +86,7 @@ function extentsOf(image: Uint8Array, name: string): number {
 }
 
 test.skipIf(skipBecause("iomap figures", whyNoE2fsprogs()))(
-  "a large file costs one IOMAP_BEGIN for each extent at the most, and none that the kernel knows",
+  "a large file costs one IOMAP_BEGIN for each extent at the most unless it grows in pieces, and none that the kernel knows",
   () => {
     const size = `${Math.ceil(FILE_BYTES / MiB) + 512}M`;
     const figures = new Figures(freshImage(size, ["-t", "ext4", "-b", "4096", "-N", "1024"]));
