@@ -4,7 +4,13 @@
  */
 import { describe, expect, test } from "vitest";
 import { MemoryDevice } from "../../src/device/memory-device.ts";
-import { type Inode, InodeFlags, type Iomap, IomapType } from "../../src/ext4/index.ts";
+import {
+  CorruptionError,
+  type Inode,
+  InodeFlags,
+  type Iomap,
+  IomapType,
+} from "../../src/ext4/index.ts";
 import type { IomapHost } from "../../src/fuse/iomap-host.ts";
 import type { ServedFilesystem } from "../../src/fuse/served.ts";
 import type { ServedChanges } from "../../src/fuse/served-changes.ts";
@@ -486,6 +492,61 @@ describe("IOMAP_BEGIN", () => {
       const { rest } = moved([], answering(MAPPED), { usesCache: true }, channel);
       const read = mapping(2, 4096, 8192, 1_048_576, DEVICE);
       expect(rest[0]).toEqual(reply(0, read, mapping(OVERWRITE, 4096, 8192)));
+    });
+
+    /** A file whose extents, of a block each, end with block `count`, which are scattered. */
+    const scattered = (count: number, changes: Partial<ServedChanges> = {}, of = inode()) => {
+      const fill = (_: Inode, at: number, length: number, into: Iomap): Iomap => {
+        const offset = at - (at % 4096);
+        const hole = { type: IomapType.HOLE, offset, length, addr: -1, isNew: false };
+        const found = { ...hole, type: IomapType.MAPPED, length: 4096, addr: 2 ** 20 - 2 * offset };
+        return Object.assign(into, offset < count * 4096 ? found : hole);
+      };
+      return answering({}, { iomapForKernelWrite: fill, ...changes }, of, { iomapForKernel: fill });
+    };
+    const keptBlocks = ({ channel }: Exchange): unknown[] =>
+      channel.notifications.map(
+        ({ payload }) => new DataView(payload.buffer).getUint32(16, true) / 4096,
+      );
+
+    test("so is what else was asked for, and before it: the kernel may drop all for one more", () => {
+      const kept = (opflags: number, pos: number, count: number): unknown[] =>
+        keptBlocks(moved([begin(opflags, pos, count)], scattered(9), { usesCache: true }));
+      expect(kept(OP.READ, 5000, 100)).toEqual([1]);
+      expect(kept(OP.READ, 5000, 9000)).toEqual([2, 3, 1]);
+      expect(kept(OP.WRITE, 5000, 9000)).toEqual([2, 3, 1]);
+      expect(kept(OP.READ, 5000, 1_000_000)).toEqual([2, 3, 4, 5, 6, 7, 8, 9, 1]);
+      expect(kept(OP.ATOMIC, 5000, 9000)).toEqual([]);
+    });
+
+    test("and what a growing file was given", () => {
+      const of = { ...inode(), blocksForStat: 16 } as Inode;
+      const fs = scattered(9, {}, of);
+      const { iomapForKernelWrite = fs.iomapForKernel } = fs.changes ?? {};
+      const changes: Partial<ServedChanges> = {
+        iomapForKernelWrite(...args) {
+          (of as { blocksForStat: number }).blocksForStat += 8;
+          return iomapForKernelWrite(...args);
+        },
+      };
+      const result = moved([begin(OP.WRITE)], scattered(9, changes, of), { usesCache: true });
+      expect(keptBlocks(result)).toEqual([2, 3, 4, 5, 6, 7, 8, 1]);
+    });
+
+    test("but no more than 33 at a time", () => {
+      const result = moved([begin(OP.READ, 0, 2 ** 30)], scattered(99), { usesCache: true });
+      expect(keptBlocks(result)).toHaveLength(33);
+    });
+
+    test("what cannot be trusted behind it does not matter to it", () => {
+      const fill = (_: Inode, offset: number, _length: number, into: Iomap): Iomap => {
+        if (offset > 5000) throw new CorruptionError("extent-depth", {}, "x");
+        return Object.assign(into, MAPPED);
+      };
+      const fs = answering(MAPPED, {}, inode(), { iomapForKernel: fill });
+      const { rest, ...result } = moved([begin(OP.READ, 5000, 99_999)], fs, { usesCache: true });
+      expect(keptBlocks(result)).toEqual([1]);
+      expect(rest[0]).toEqual(reply(0, mapping(RETRY, 4096, 8192), mapping(OVERWRITE, 4096, 8192)));
     });
 
     test("OPEN puts the start of a file there", () => {

@@ -28,8 +28,6 @@ export interface BlockRequest {
   readonly inode?: InodeNumber;
   /** For a block of an inode's own structure: it is not taken from what is held for the file. */
   readonly isMetadata?: boolean;
-  /** Refuse rather than give blocks that do not begin at the goal. */
-  readonly exact?: boolean;
   /** Take what is kept back from everybody, too: for a map of what is allocated already. */
   readonly mayTakeLast?: boolean;
 }
@@ -81,11 +79,10 @@ function usableClusters(fs: Filesystem, { mayTakeLast, count }: BlockRequest): n
 function findClusters(fs: Filesystem, request: BlockRequest, wanted: number): Run | undefined {
   const { clusters, windows } = fs.writer.allocator;
   const goal = goalCluster(fs, request.goal);
-  const { inode, isMetadata, exact } = request;
+  const { inode, isMetadata } = request;
   const more = inode === undefined || isMetadata === true ? 0 : windows.open(inode, goal, wanted);
   const count = clusters.freeFrom(goal, wanted);
   if (count > 0) return { start: goal, count };
-  if (exact === true) return undefined;
   let found = clusters.search(goal, wanted + more);
   if (found === undefined && windows.discardAll()) found = clusters.search(goal, wanted);
   if (found === undefined) return undefined;

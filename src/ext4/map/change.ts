@@ -39,7 +39,6 @@ export function initBlockMap(fs: Filesystem, inode: Inode): void {
  *
  * @param count file blocks that are all in the hole.
  * @param unwritten they read as zeros; for files with extents only.
- * @param exact only blocks that continue those before the hole will do; for files with extents only.
  * @throws FsError ENOSPC
  */
 export function allocateRun(
@@ -49,10 +48,9 @@ export function allocateRun(
   block: FileBlock,
   count: number,
   unwritten: boolean,
-  exact = false,
 ): BlockRun {
   return inode.hasFlag(InodeFlags.EXTENTS)
-    ? new ExtentEditor(fs, tx, inode).allocate(block, count, unwritten, exact)
+    ? new ExtentEditor(fs, tx, inode).allocate(block, count, unwritten)
     : new BlockMapEditor(fs, tx, inode).allocate(block, count);
 }
 

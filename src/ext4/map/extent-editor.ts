@@ -69,15 +69,14 @@ export class ExtentEditor {
    * Allocates blocks for the hole at `block`: as many of `count` as there are in one piece.
    *
    * @param count file blocks that are all in the hole.
-   * @param exact only blocks that continue those before the hole will do.
    * @throws FsError ENOSPC
    */
-  allocate(block: FileBlock, count: number, unwritten: boolean, exact = false): BlockRun {
+  allocate(block: FileBlock, count: number, unwritten: boolean): BlockRun {
     const most = Math.min(count, extentLengthMax(unwritten));
     const found =
       this.#clusterBlocks === 1
-        ? takeBlocks(this.#fs, this.#tx, this.#inode, this.#goal(block), most, exact)
-        : this.#takeClusters(block, most, exact);
+        ? takeBlocks(this.#fs, this.#tx, this.#inode, this.#goal(block), most)
+        : this.#takeClusters(block, most);
     this.insert(block, found.count, found.start, unwritten);
     return found;
   }
@@ -232,7 +231,7 @@ export class ExtentEditor {
     return goalFor(this.#fs, this.#inode);
   }
 
-  #takeClusters(block: FileBlock, count: number, exact: boolean): BlockRun {
+  #takeClusters(block: FileBlock, count: number): BlockRun {
     const into = block % this.#clusterBlocks;
     const shared = this.#clusterAt(block);
     if (shared >= 0) {
@@ -246,7 +245,7 @@ export class ExtentEditor {
     if (lastCluster > block && this.#clusterAt(lastCluster as FileBlock) >= 0) end = lastCluster;
     const wanted = Math.ceil((into + end - block) / this.#clusterBlocks) * this.#clusterBlocks;
     const goal = this.#goal(block);
-    const taken = takeBlocks(this.#fs, this.#tx, this.#inode, goal, wanted, exact);
+    const taken = takeBlocks(this.#fs, this.#tx, this.#inode, goal, wanted);
     return {
       start: (taken.start + into) as FsBlock,
       count: Math.min(end - block, taken.count - into),

@@ -8,7 +8,6 @@ import type { BlockRun } from "../alloc/blocks.ts";
 import { retryAfterCommit } from "../alloc/retry.ts";
 import { FsError } from "../errors.ts";
 import type { Filesystem } from "../filesystem.ts";
-import { extentLengthMax } from "../format/extent.ts";
 import { type Inode, InodeFlags } from "../format/inode.ts";
 import type { Tx } from "../journal/transaction.ts";
 import { ORPHAN_CREDITS } from "../orphans.ts";
@@ -22,14 +21,17 @@ import { newRun, type Run } from "./run.ts";
 import { maxFileSize } from "./size.ts";
 import { refuseUnwritable } from "./write.ts";
 
-/** The least and the most that a growing file gets besides what it asks for. */
-const RESERVE_BYTES_MIN = 64 * 1024;
-const RESERVE_BYTES_MAX = 128 * 1024 * 1024;
-/** No file gets more than this share of what is free, and none anything of the last that is. */
-const RESERVE_SHARE = 16;
-/** All files together have so many such shares at the most. */
+/** A growing file gets, besides what it asks for, as much as it has, or so many times what it asks for. */
+const RESERVE_TIMES = 64;
+const RESERVE_BYTES_MAX = 1024 * 1024 * 1024;
+/** All files together get this share of what is free at the most, */
 const RESERVES_SHARE = 4;
-const FREE_BYTES_MIN = 16 * 1024 * 1024;
+/** and nothing of the last blocks: this share of all. */
+const LAST_SHARE = 16;
+/** A hole gets so many pieces at once, if there is no larger one. */
+const PIECES_MAX = 32;
+/** Blocks that are filled with zeros before anybody is answered. */
+const ZEROED_MAX = 32_768;
 
 const run = newRun();
 
@@ -123,8 +125,8 @@ export function iomapForKernelWrite(
 }
 
 /**
- * Gives blocks to the hole at `first`, as far as the bytes up to `end` reach and the blocks are in a
- * row: all that one extent can be, so that nobody has to ask twice about it.
+ * Gives blocks to the hole at `first`, as far as the bytes up to `end` reach: in as few pieces as there
+ * are, so that nobody has to ask once for each.
  *
  * @throws FsError ENOSPC when there is not even one.
  */
@@ -139,49 +141,37 @@ function fillHole(
   const hasExtents = inode.hasFlag(InodeFlags.EXTENTS);
   findRun(fs, inode, first, run);
   const wanted = Math.ceil(end / fs.superblock.blockSize) - first;
-  const extra = hasExtents ? reserveFor(fs, inode, end) : 0;
-  const most = Math.min(run.count, wanted + extra, extentLengthMax(hasExtents));
-  for (let done = 0; done < most; ) {
+  const extra = hasExtents ? reserveFor(fs, inode, end, wanted) : 0;
+  const most = Math.min(run.count, hasExtents ? wanted + extra : Math.min(wanted, ZEROED_MAX));
+  for (let done = 0, pieces = 0; done < most && pieces < PIECES_MAX; pieces++) {
     const block = (first + done) as FileBlock;
-    const taken = takeUnlessFull(done > 0, () =>
-      fs.transact(MAP_CREDITS + ORPHAN_CREDITS, (tx) =>
-        promise(fs, tx, inode, { block, most: most - done, exact: done > 0, endsAt }),
-      ),
-    );
-    if (taken === undefined) return;
-    done += taken.count;
+    try {
+      fs.transact(MAP_CREDITS + ORPHAN_CREDITS, (tx) => {
+        done += promise(fs, tx, inode, block, most - done, endsAt).count;
+      });
+    } catch (error) {
+      const isFull = error instanceof FsError && error.errno === Errno.ENOSPC;
+      if (isFull && done > 0) return;
+      throw error;
+    }
   }
 }
 
-/** What `take` returns; undefined when there is no space, or none that will do, and that may be. */
-function takeUnlessFull(mayBeFull: boolean, take: () => BlockRun): BlockRun | undefined {
-  try {
-    return take();
-  } catch (error) {
-    if (mayBeFull && error instanceof FsError && error.errno === Errno.ENOSPC) return undefined;
-    throw error;
-  }
-}
-
-/** What of a hole is to get blocks: up to `most` from `block` on; the file will end at `endsAt`. */
-interface Wanted {
-  readonly block: FileBlock;
-  readonly most: number;
-  /** Only those will do that continue the blocks before. */
-  readonly exact: boolean;
-  readonly endsAt: number;
-}
-
-/** Allocates blocks for a hole: as many as there are in one piece. */
+/**
+ * Allocates blocks for the hole at `first`: as many of `most` as there are in one piece. The file will end
+ * at `endsAt`.
+ */
 function promise(
   fs: Filesystem,
   tx: Tx,
   inode: Inode,
-  { block: first, most, exact, endsAt }: Wanted,
+  first: FileBlock,
+  most: number,
+  endsAt: number,
 ): BlockRun {
   const { blockSize } = fs.superblock;
   const hasExtents = inode.hasFlag(InodeFlags.EXTENTS);
-  const taken = allocateRun(fs, tx, inode, first, most, hasExtents, exact);
+  const taken = allocateRun(fs, tx, inode, first, most, hasExtents);
   const end = first + taken.count;
   if (!hasExtents) {
     contentsDevice(fs).zero(taken.start * blockSize, taken.count * blockSize);
@@ -200,20 +190,19 @@ function promise(
 }
 
 /**
- * Blocks that a file may have besides those up to `end`, which are asked for: when it grows on. They
+ * Blocks that a file may have besides the `wanted` ones up to `end`: when it grows on. They
  * are the kernel's to write to, without another word, as long as somebody has the file open: even if the
  * device becomes full meanwhile.
  */
-function reserveFor(fs: Filesystem, inode: Inode, end: number): number {
-  const { blockSize, clusterBlocks } = fs.superblock;
+function reserveFor(fs: Filesystem, inode: Inode, end: number, wanted: number): number {
+  const { blockSize, blockCount, clusterBlocks } = fs.superblock;
   const endBefore = knownEnd(fs, inode);
   if (endBefore === 0 || end <= endBefore) return 0;
   const free = fs.groups.countFree().clusters * clusterBlocks;
-  if (free * blockSize < FREE_BYTES_MIN) return 0;
-  const bytes = Math.min(Math.max(RESERVE_BYTES_MIN, endBefore), RESERVE_BYTES_MAX);
-  const share = Math.floor(free / RESERVE_SHARE);
-  const left = Math.max(0, RESERVES_SHARE * share - heldBlocks(fs));
-  return Math.min(Math.floor(bytes / blockSize), share, left);
+  if (free < blockCount / LAST_SHARE) return 0;
+  const blocks = Math.max(Math.floor(endBefore / blockSize), RESERVE_TIMES * wanted);
+  const left = Math.floor(free / RESERVES_SHARE) - heldBlocks(fs);
+  return Math.max(0, Math.min(blocks, RESERVE_BYTES_MAX / blockSize, left));
 }
 
 /** Blocks that files hold and have not used, as far as is known. */

@@ -19,7 +19,6 @@ const SECTOR_SIZE = 512;
  * Allocates up to `count` blocks for the contents of `inode`, and at least one cluster.
  *
  * @param count whole clusters.
- * @param exact only blocks that begin at the goal will do.
  * @throws FsError ENOSPC when there are none.
  */
 export function takeBlocks(
@@ -28,10 +27,9 @@ export function takeBlocks(
   inode: Inode,
   goal: FsBlock,
   count: number,
-  exact = false,
 ): BlockRun {
   const isMetadata = holdsMetadata(inode);
-  const taken = allocateBlocks(fs, tx, { goal, count, inode: inode.number, isMetadata, exact });
+  const taken = allocateBlocks(fs, tx, { goal, count, inode: inode.number, isMetadata });
   countBlocks(fs, tx, inode, taken.count);
   return taken;
 }

@@ -24,12 +24,11 @@ import {
 } from "../abi.ts";
 import { isDirectory, isRegular } from "../attributes.ts";
 import { SERVE_BY_SHIM } from "../channel.ts";
-import { MappingFlag } from "../iomap-abi.ts";
 import type { IomapState } from "../iomap-state.ts";
 import { hasFeature } from "../negotiation.ts";
-import { nodeOf } from "../nodes.ts";
 import type { Reply } from "../reply.ts";
 import { noteAccess, refuseFixed } from "./changing.ts";
+import { keepMappings } from "./kept-mappings.ts";
 import { MappingBatch } from "./mappings.ts";
 import type { Context, Operation } from "./operation.ts";
 
@@ -59,18 +58,10 @@ function refuseOpen(inode: Inode, flags: number): void {
 }
 
 /** Has the kernel keep where the start of a file lies. It asks if that does not work. */
-function mapFirst({ fs, iomap }: Context, state: IomapState, inode: Inode): void {
+function mapFirst(context: Context, state: IomapState, inode: Inode): void {
   const length = Math.min(inode.sizeBytes, FIRST_BYTES);
   if (!state.host.usesCache || !isRegular(inode.mode) || length === 0) return;
-  try {
-    fs.iomapForKernel(inode, 0, length, iomap);
-  } catch (error) {
-    if (!(error instanceof FsError)) throw error;
-    return;
-  }
-  if (iomap.type === IomapType.INLINE) return;
-  const flags = fs.changes?.isUncommitted(inode) === true ? MappingFlag.DIRTY : 0;
-  state.keepMapping(nodeOf(inode.number), inode.number, { ...iomap, flags });
+  keepMappings(context, state, inode, 0, length);
 }
 
 /**

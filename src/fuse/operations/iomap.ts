@@ -34,6 +34,7 @@ import { IomapRequiredError, usesIomap } from "../negotiation.ts";
 import type { Reply } from "../reply.ts";
 import { type Request, SuspectRequest } from "../request.ts";
 import { changesOf } from "./changing.ts";
+import { durabilityFlags, keepMappings } from "./kept-mappings.ts";
 import type { Context, Operation } from "./operation.ts";
 
 const sum = (flags: Readonly<Record<string, number>>): number =>
@@ -156,8 +157,12 @@ function keepsInline({ fs }: Context, { inode, opflags, pos, count }: Question):
   return fs.fitsInline(inode, count);
 }
 
-/** Finds blocks for a write into `context.iomap`, where there are none and where it may wait for them. */
-function findForWrite(context: Context, request: Request, question: Question): void {
+/**
+ * Finds blocks for a write into `context.iomap`, where there are none and where it may wait for them.
+ *
+ * @returns whether the file was given some.
+ */
+function findForWrite(context: Context, request: Request, question: Question): boolean {
   const { iomap, fs } = context;
   const { inode, opflags, pos, count } = question;
   const changes = changesOf(context, request);
@@ -165,12 +170,14 @@ function findForWrite(context: Context, request: Request, question: Question): v
     fs.iomapForKernel(inode, pos, count, iomap);
     const isReady = iomap.type === IomapType.MAPPED || iomap.type === IomapType.UNWRITTEN;
     const isOverwrite = iomap.type === IomapType.MAPPED;
-    if ((opflags & OpFlag.OVERWRITE_ONLY) !== 0 ? isOverwrite : isReady) return;
+    if ((opflags & OpFlag.OVERWRITE_ONLY) !== 0 ? isOverwrite : isReady) return false;
     throw new FsError(Errno.EAGAIN, "a write that has to allocate first");
   }
   const blocksBefore = inode.blocksForStat;
   changes.iomapForKernelWrite(inode, pos, count, iomap, (opflags & OF_PAGES) === 0);
-  if (inode.blocksForStat !== blocksBefore) context.channel.forgetAttributes(request.node);
+  if (inode.blocksForStat === blocksBefore) return false;
+  context.channel.forgetAttributes(request.node);
+  return true;
 }
 
 const isWrite = (opflags: number): boolean =>
@@ -179,8 +186,10 @@ const isWrite = (opflags: number): boolean =>
 /**
  * Puts the answer into `context.iomap`. There is nothing to zero in contents within an inode: behind their
  * end is nothing, and what takes bytes out of a file moves them out first.
+ *
+ * @returns whether the file was given blocks: maybe more of them than were asked for, to grow into.
  */
-function find(context: Context, request: Request, question: Question): void {
+function find(context: Context, request: Request, question: Question): boolean {
   const { iomap, fs } = context;
   const { inode, opflags, pos, count } = question;
   if (!isWrite(opflags)) {
@@ -190,13 +199,9 @@ function find(context: Context, request: Request, question: Question): void {
   } else if (keepsInline(context, question)) {
     Object.assign(iomap, { type: IomapType.INLINE, addr: -1, offset: 0, length: fs.blockSize });
   } else {
-    findForWrite(context, request, question);
+    return findForWrite(context, request, question);
   }
-}
-
-function flagsFor({ fs }: Context, { inode, opflags }: Question): number {
-  const atomic = (opflags & OpFlag.ATOMIC) !== 0 ? MappingFlag.ATOMIC_BIO : 0;
-  return atomic | (fs.changes?.isUncommitted(inode) === true ? MappingFlag.DIRTY : 0);
+  return false;
 }
 
 /** Refuses what the file or the device cannot do, and prepares the file for what has to hold for long. */
@@ -227,15 +232,20 @@ export const IomapBegin: Operation = {
     const question = takeQuestion(context, request);
     const { inode, opflags } = question;
     prepare(context, request, question);
-    find(context, request, question);
+    const isGiven = find(context, request, question);
     const { offset, length, addr, type } = context.iomap;
-    const mapping: Mapping = { offset, length, addr, type, flags: flagsFor(context, question) };
+    const atomic = (opflags & OpFlag.ATOMIC) !== 0 ? MappingFlag.ATOMIC_BIO : 0;
+    const flags = atomic | durabilityFlags(context, inode);
+    const mapping: Mapping = { offset, length, addr, type, flags };
     const write: Mapping =
       type === IomapType.INLINE && isWrite(opflags)
         ? mapping
         : { ...mapping, type: MappingType.PURE_OVERWRITE, flags: 0 };
     const isInline = type === IomapType.INLINE || (inode.flags & InodeFlags.INLINE_DATA) !== 0;
     const mayKeep = state.host.usesCache && (opflags & NOT_KEPT) === 0 && !isInline;
+    const { pos, count } = question;
+    // The kernel can drop all that it has for one more: what was asked about comes last.
+    if (mayKeep) keepMappings(context, state, inode, offset + length, pos + count, isGiven);
     if (!mayKeep || !state.keepMapping(request.node, inode.number, mapping)) {
       return answer(state, reply, mapping, write);
     }

@@ -31,6 +31,8 @@ export interface MountOptions {
   readonly generation?: Generation;
   /** Before one request in so many, something else is done first; 0 (the default) for never. */
   readonly backgroundEvery?: number;
+  /** Dirty pages go to the device from the front, in runs as long as there are; at random otherwise. */
+  readonly writesBackInOrder?: boolean;
   /** What the index of a fork of the mapping cache may take, in place of what CONFIG says. */
   readonly mappingIndexBytesMax?: number;
   /** Nanoseconds since 1970. */

@@ -18,6 +18,7 @@ export interface ServedOptions {
   readonly generation?: Generation;
   /** Before one request in so many, the kernel does something of its own; 0 for never. Default 3. */
   readonly backgroundEvery?: number;
+  readonly writesBackInOrder?: boolean;
   /** Whether the server puts mappings into the kernel. Default true. */
   readonly usesCache?: boolean;
   readonly cacheSizeBytes?: number;
@@ -39,13 +40,8 @@ export class ServedKernel {
   /** Mounts what is on `device`. */
   constructor(device: WritableDevice, options: ServedOptions) {
     const { seed, generation = "v7", backgroundEvery = 3, usesCache = true } = options;
-    const {
-      cacheSizeBytes = 1 << 20,
-      deviceOffsetBytes = 0,
-      now,
-      trace,
-      mappingIndexBytesMax,
-    } = options;
+    const { cacheSizeBytes = 1 << 20, deviceOffsetBytes = 0, writesBackInOrder = false } = options;
+    const { now, trace, mappingIndexBytesMax } = options;
     const allocation = randomFrom(seed);
     let session: Session | undefined;
     this.fs = openWritableFilesystem(device, {
@@ -60,7 +56,7 @@ export class ServedKernel {
     });
     const transport = new InProcessTransport();
     this.kernel = new IomapKernel({
-      ...{ transport, device, generation, backgroundEvery, deviceOffsetBytes },
+      ...{ transport, device, generation, backgroundEvery, deviceOffsetBytes, writesBackInOrder },
       random: randomFrom(seed + 1),
       ...(mappingIndexBytesMax !== undefined && { mappingIndexBytesMax }),
       ...(now !== undefined && { now: () => nanosecondsOf(now()) }),

@@ -85,14 +85,15 @@ function dirtyBlocks(inode: Inode, start: number, end: number): number[] {
 }
 
 function writeSome(mount: Mount, inode: Inode, dirty: readonly number[]): void {
-  const from = mount.random.below(dirty.length);
+  const { writesBackInOrder = false } = mount.options;
+  const from = writesBackInOrder ? 0 : mount.random.below(dirty.length);
   const pages: Page[] = [];
   const first = dirty[from] as number;
   for (let index = from; index < dirty.length; index++) {
     const block = dirty[index] as number;
     const page = inode.pages.get(block) as Page;
     if (block !== first + pages.length || page.isUnderWriteback) break;
-    if (pages.length > 0 && mount.random.below(CUT_EVERY) === 0) break;
+    if (!writesBackInOrder && pages.length > 0 && mount.random.below(CUT_EVERY) === 0) break;
     pages.push(page);
   }
   for (const page of pages) {
