@@ -174,9 +174,8 @@ export class AttributeWriter {
     iomap: IomapState,
     mask: number,
   ): void {
-    const { alignmentBytes } = iomap.host;
-    setLe32(view, at, Statx.dioMemAlign, alignmentBytes);
-    setLe32(view, at, Statx.dioOffsetAlign, alignmentBytes);
+    setLe32(view, at, Statx.dioMemAlign, iomap.host.directMemoryBytes);
+    setLe32(view, at, Statx.dioOffsetAlign, iomap.host.directOffsetBytes);
     const atomic = iomap.isAtomic(inode) ? this.#blockSize : 0;
     setLe32(view, at, Statx.atomicWriteUnitMin, atomic);
     setLe32(view, at, Statx.atomicWriteUnitMax, atomic);

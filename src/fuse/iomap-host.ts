@@ -12,8 +12,9 @@ export interface IomapHost {
   readonly usesCache: boolean;
   /** Where the filesystem starts on the device that is registered. */
   readonly deviceOffsetBytes: number;
-  /** Alignment that direct I/O on the device wants of offsets and lengths, and of addresses. */
-  readonly alignmentBytes: number;
+  /** Alignment that direct I/O on the device wants of addresses, and of offsets and lengths. */
+  readonly directMemoryBytes: number;
+  readonly directOffsetBytes: number;
   /** The least and the most that the device writes wholly or not at all; absent when it does not say. */
   readonly atomicWriteBytes?: { readonly min: number; readonly max: number };
   /** Reads and writes file contents past the page cache of the device; absent from a read-only mount. */

@@ -78,7 +78,11 @@ export function attachImage(
 export interface IomapDevice
   extends Pick<
     IomapHost,
-    "alignmentBytes" | "atomicWriteBytes" | "contents" | "deviceOffsetBytes"
+    | "atomicWriteBytes"
+    | "contents"
+    | "deviceOffsetBytes"
+    | "directMemoryBytes"
+    | "directOffsetBytes"
   > {
   readonly fd: number;
 }
@@ -113,7 +117,8 @@ export function iomapDevice(
   return {
     fd,
     deviceOffsetBytes: offsetBytes,
-    alignmentBytes,
+    directMemoryBytes: info.directMemoryBytes || alignmentBytes,
+    directOffsetBytes: info.directOffsetBytes || alignmentBytes,
     ...(max === 0 ? {} : { atomicWriteBytes: { min, max } }),
     contents: write ? new FileDevice(addon, directFd, offsetBytes, plan.device) : undefined,
   };

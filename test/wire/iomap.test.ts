@@ -60,7 +60,8 @@ function host(options: Partial<IomapHost> = {}): Host {
     required: false,
     usesCache: false,
     deviceOffsetBytes: 0,
-    alignmentBytes: 512,
+    directMemoryBytes: 4,
+    directOffsetBytes: 512,
     contents: new MemoryDevice(new Uint8Array(4096)),
     onAgreed: () => calls.push("agreed"),
     registerDevice() {
@@ -276,6 +277,8 @@ describe("fuse_attr.flags", () => {
     expect(flagsOf(InodeFlags.EXTENTS, { atomicWriteBytes }, 0o40755) & ATOMIC).toBe(0);
     const small = { min: 512, max: 2048 };
     expect(flagsOf(InodeFlags.EXTENTS, { atomicWriteBytes: small }) & ATOMIC).toBe(0);
+    const unaligned = { atomicWriteBytes, deviceOffsetBytes: 512 };
+    expect(flagsOf(InodeFlags.EXTENTS, unaligned) & ATOMIC).toBe(0);
   });
 
   test("stand in entries, too", () => {
@@ -300,7 +303,7 @@ describe("fuse_attr.flags", () => {
     const view = new DataView((rest[0] as Uint8Array).buffer, 16 + 32);
     expect(view.getUint32(0, true)).toBe(0x7ff | 0x800 | 0x2000 | 0x1_0000);
     expect([152, 156, 168, 172, 176].map((at) => view.getUint32(at, true))).toEqual([
-      512, 512, 4096, 4096, 1,
+      4, 512, 4096, 4096, 1,
     ]);
   });
 });

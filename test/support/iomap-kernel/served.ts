@@ -68,7 +68,8 @@ export class ServedKernel {
       onDestroy: () => this.#finish(),
       iomap: {
         ...this.kernel.host(options.atomicWriteBytes),
-        ...{ required: true, usesCache, alignmentBytes: 512, contents: device },
+        ...{ required: true, usesCache, contents: device },
+        ...{ directMemoryBytes: 4, directOffsetBytes: 512 },
         onAgreed: () => undefined,
       },
     });

@@ -63,7 +63,8 @@ session = new Session(channel, serveExt4(fs, { minixdf: false, asksAtOpen: false
     closeFilesystem(fs);
   },
   iomap: {
-    ...{ required: true, usesCache, alignmentBytes: 512, contents: device, deviceOffsetBytes: 0 },
+    ...{ required: true, usesCache, contents: device, deviceOffsetBytes: 0 },
+    ...{ directMemoryBytes: 4, directOffsetBytes: 512 },
     onAgreed: () => undefined,
     registerDevice: () => mailbox.ask(Call.REGISTER),
     setBlockSize: (id, bytes) => mailbox.ask(Call.SET_BLOCK_SIZE, id, bytes),

@@ -88,7 +88,10 @@ describe("attachImage()", () => {
 });
 
 describe("iomapHost()", () => {
-  const device = { fd: DEVICE_FD, deviceOffsetBytes: 0, alignmentBytes: 512, contents: undefined };
+  const device = {
+    ...{ fd: DEVICE_FD, deviceOffsetBytes: 0, contents: undefined },
+    ...{ directMemoryBytes: 512, directOffsetBytes: 512 },
+  };
 
   /** An addon that notes its calls, and answers them as told. */
   function addonOf(answers: Partial<Record<string, number>>) {
@@ -164,7 +167,7 @@ describe("iomapDevice()", () => {
     sizeBytes: 1 << 20,
     isBlockDevice: true,
     alignmentBytes: 4096,
-    directMemoryBytes: 512,
+    directMemoryBytes: 4,
     directOffsetBytes: 512,
     atomicWriteMinBytes: 0,
     atomicWriteMaxBytes: 0,
@@ -194,8 +197,15 @@ describe("iomapDevice()", () => {
     ]);
   });
 
+  test("knows what the device wants of direct I/O, or what would do for every device of its kind", () => {
+    const told = { fd: DEVICE_FD, directMemoryBytes: 4, directOffsetBytes: 512 };
+    expect(deviceOf({})).toMatchObject(told);
+    const silent = { ...info, directMemoryBytes: 0, directOffsetBytes: 0 };
+    const guessed = { directMemoryBytes: 4096, directOffsetBytes: 4096 };
+    expect(deviceOf({ deviceInfo: () => silent })).toMatchObject(guessed);
+  });
+
   test("knows what the device writes in one piece, if anything", () => {
-    expect(deviceOf({})).toMatchObject({ fd: DEVICE_FD, alignmentBytes: 4096 });
     expect(deviceOf({}).atomicWriteBytes).toBeUndefined();
     const atomic = { ...info, atomicWriteMinBytes: 512, atomicWriteMaxBytes: 65_536 };
     expect(deviceOf({ deviceInfo: () => atomic }).atomicWriteBytes).toEqual({
