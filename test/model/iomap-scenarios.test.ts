@@ -318,6 +318,58 @@ describe.skipIf(skipBecause("iomap", whyNoE2fsprogs()))("under iomap", () => {
     scene.end();
   });
 
+  describe("a synchronous direct write", () => {
+    /** A file that is durable, and whose mappings the kernel has. */
+    function prepared(blocks: number) {
+      const scene = new Scene();
+      const { kernel } = scene;
+      const file = kernel.open(kernel.create(kernel.root, "a", FILE));
+      file.write(0, filled(7, blocks * BLOCK));
+      kernel.fsync(file.inode);
+      file.read(0, 4 * BLOCK, {});
+      return { scene, kernel, file };
+    }
+
+    /**
+     * Writes to a file of `blocks` blocks, and cuts the power.
+     *
+     * @param truncated what it is cut to before.
+     * @returns the FSYNCs that it took, and the file after that.
+     */
+    function written(blocks: number, pos: number, length: number, truncated?: number) {
+      const { scene, kernel, file } = prepared(blocks);
+      if (truncated !== undefined) {
+        kernel.truncate(file.inode, truncated);
+        kernel.fsync(file.inode);
+      }
+      const fsyncs = (): number => kernel.counts.get("FSYNC") ?? 0;
+      const first = fsyncs();
+      file.write(pos, filled(8, length), { isDataSync: true });
+      const count = fsyncs() - first;
+      const after = scene.bytes.slice();
+      file.close();
+      scene.end();
+      const { kernel: later } = new ServedKernel(new RecordingDevice(after), { seed: 1 });
+      const { size } = later.walk("/a");
+      return { fsyncs: count, size, bytes: later.open(later.walk("/a")).read(pos, length) };
+    }
+
+    test.each([
+      ["takes no message where nothing but bytes changes", 3, 0, BLOCK, 0, 3],
+      ["takes one in an extent that reaches behind the end", 2.5, 0, BLOCK, 1, 2.5],
+      ["is there with the new end of the file", 2.5, 2.5 * BLOCK, BLOCK / 2, 1, 3],
+      ["is there with its new blocks", 3, 3 * BLOCK, BLOCK, 1, 4],
+    ])("%s", (_, blocks, pos, length, fsyncs, blocksAfter) => {
+      const size = blocksAfter * BLOCK;
+      expect(written(blocks, pos, length)).toEqual({ fsyncs, size, bytes: filled(8, length) });
+    });
+
+    test("is there with the new end of a file that had become shorter", () => {
+      const result = written(3, 1.5 * BLOCK, BLOCK / 2, 1.5 * BLOCK);
+      expect(result).toEqual({ fsyncs: 1, size: 2 * BLOCK, bytes: filled(8, BLOCK / 2) });
+    });
+  });
+
   test("a kernel that lies gets an error, and is served on", () => {
     const scene = new Scene();
     const { kernel } = scene;

@@ -107,7 +107,7 @@ const QUIET: Partial<ServedChanges> = {
 function answering(
   found: Partial<Iomap>,
   changes: Partial<ServedChanges> = {},
-  of = inode(),
+  of = inode({ sizeBytes: 12_288 }),
   reading: Partial<ServedFilesystem> = {},
 ): ServedFilesystem {
   const fill = (_: Inode, offset: number, length: number, into: Iomap): Iomap =>
@@ -389,7 +389,7 @@ describe("IOMAP_BEGIN", () => {
   });
 
   test("ATOMIC: a write that the device can do wholly says so", () => {
-    const of = inode({ flags: InodeFlags.EXTENTS });
+    const of = inode({ flags: InodeFlags.EXTENTS, sizeBytes: 12_288 });
     const atomicWriteBytes = { min: 4096, max: 4096 };
     const question = [begin(OP.WRITE | OP.DIRECT | OP.ATOMIC)];
     const { rest } = moved(question, answering(MAPPED, {}, of), { atomicWriteBytes });
@@ -413,6 +413,19 @@ describe("IOMAP_BEGIN", () => {
   test("DIRTY: a crash would take it back", () => {
     const { rest } = moved([begin(OP.READ)], answering(MAPPED, { isUncommitted: () => true }));
     const read = mapping(2, 4096, 8192, 1_048_576, DEVICE, 2);
+    expect(rest[0]).toEqual(reply(0, read, mapping(OVERWRITE, 4096, 8192)));
+  });
+
+  test.each([
+    ["a place that reaches behind the end of the file", 12_287, OP.WRITE, IomapType.MAPPED, 2],
+    ["the same for a read, as it is kept for writes", 12_287, OP.READ, IomapType.MAPPED, 2],
+    ["not one that ends with the file", 12_288, OP.WRITE, IomapType.MAPPED, 0],
+    ["not one that has to be converted anyway", 12_287, OP.WRITE, IomapType.UNWRITTEN, 0],
+    ["not one of a swap file", 12_287, OP.SWAPFILE | OP.REPORT, IomapType.MAPPED, 0],
+  ])("DIRTY: %s", (_, sizeBytes, opflags, type, expected) => {
+    const fs = answering({ ...MAPPED, type }, { syncFile: () => undefined }, inode({ sizeBytes }));
+    const { rest } = moved([begin(opflags)], fs);
+    const read = mapping(type, 4096, 8192, 1_048_576, DEVICE, expected);
     expect(rest[0]).toEqual(reply(0, read, mapping(OVERWRITE, 4096, 8192)));
   });
 
@@ -460,7 +473,7 @@ describe("IOMAP_BEGIN", () => {
       ["pages are written back", OP.WRITEBACK, 0, 50],
     ])("move out when %s", (_, opflags, pos, count) => {
       const { rest } = moved([begin(opflags, pos, count)], answering(MAPPED, {}, small, fits));
-      const read = mapping(2, 4096, 8192, 1_048_576, DEVICE);
+      const read = mapping(2, 4096, 8192, 1_048_576, DEVICE, 2);
       expect(rest[0]).toEqual(reply(0, read, mapping(OVERWRITE, 4096, 8192)));
     });
 
@@ -692,7 +705,7 @@ describe("IOMAP_IOEND", () => {
   ])("%s: the size is the answer", (_, question) => {
     const [calls, { rest }] = finished(question);
     expect(calls).toEqual([]);
-    expect(rest[0]).toEqual(reply(0, u64(5000)));
+    expect(rest[0]).toEqual(reply(0, u64(12_288)));
   });
 
   test("the kernel keeps nothing of blocks that were written in part", () => {

@@ -235,7 +235,9 @@ export const IomapBegin: Operation = {
     const isGiven = find(context, request, question);
     const { offset, length, addr, type } = context.iomap;
     const atomic = (opflags & OpFlag.ATOMIC) !== 0 ? MappingFlag.ATOMIC_BIO : 0;
-    const flags = atomic | durabilityFlags(context, inode);
+    // A swap file has been made durable, and nothing is going to move its end.
+    const isForSwap = (opflags & OpFlag.SWAPFILE) !== 0;
+    const flags = atomic | (isForSwap ? 0 : durabilityFlags(context, inode));
     const mapping: Mapping = { offset, length, addr, type, flags };
     const write: Mapping =
       type === IomapType.INLINE && isWrite(opflags)

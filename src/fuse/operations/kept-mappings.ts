@@ -8,9 +8,15 @@ import type { Context } from "./operation.ts";
 /** So many are sent at a time, at the most. */
 const KEPT_MAX = 32;
 
-/** Flags that say what a crash now would do to a mapping of `inode`. */
-export function durabilityFlags({ fs }: Context, inode: Inode): number {
-  return fs.changes?.isUncommitted(inode) === true ? MappingFlag.DIRTY : 0;
+/**
+ * Flags of the mapping of `inode` that `context.iomap` holds: DIRTY when bytes that are written there,
+ * directly and at once to where they stay, need FSYNC all the same to survive a crash. So they do behind
+ * the end of the file, even where nothing has changed yet.
+ */
+export function durabilityFlags({ fs, iomap }: Context, inode: Inode): number {
+  const reachesBehind =
+    iomap.type === IomapType.MAPPED && iomap.offset + iomap.length > inode.sizeBytes;
+  return reachesBehind || fs.changes?.isUncommitted(inode) === true ? MappingFlag.DIRTY : 0;
 }
 
 /**
@@ -28,12 +34,12 @@ export function keepMappings(
   goesOn = false,
 ): void {
   const { fs, iomap } = context;
-  const flags = durabilityFlags(context, inode);
   try {
     for (let at = from, count = 0; count < KEPT_MAX && (at < end || goesOn); count++) {
       fs.iomapForKernel(inode, at, Math.max(1, end - at), iomap);
       const { type } = iomap;
       if (type === IomapType.INLINE || (type === IomapType.HOLE && at >= end)) return;
+      const flags = durabilityFlags(context, inode);
       if (!state.keepMapping(nodeOf(inode.number), inode.number, { ...iomap, flags })) return;
       at = iomap.offset + iomap.length;
     }

@@ -1,6 +1,7 @@
 /** Reads and writes past the page cache (O_DIRECT), untorn ones (RWF_ATOMIC) among them. */
 import { Errno, IoendFlag, MapFlag, MapType, NULL_ADDR, OpFlag } from "./abi.ts";
 import { readBuffered, writeBuffered, zeroRange } from "./buffered.ts";
+import { fsync } from "./fsync.ts";
 import type { Inode } from "./inode.ts";
 import { complete } from "./ioend.ts";
 import { iterate, type Target } from "./iomap.ts";
@@ -17,6 +18,8 @@ export interface DirectOptions {
   /** The server has asked for it in its reply to OPEN: there is no other way. */
   readonly isForced?: boolean;
   readonly isAtomic?: boolean;
+  /** As with O_DSYNC: what was written survives a crash. */
+  readonly isDataSync?: boolean;
 }
 
 const isAligned = (...numbers: readonly number[]): boolean =>
@@ -82,12 +85,13 @@ export function writeDirect(
   touch(mount, inode, "write");
   dropAround(mount, inode, pos, pos + length);
   try {
-    return write(mount, inode, pos, bytes, options.isAtomic === true);
+    return write(mount, inode, pos, bytes, options);
   } catch (error) {
     if (!isErrno(error, Errno.ENOSYS, Errno.ENOTBLK)) throw error;
     if (options.isForced === true) refuse(Errno.EIO, "the server refuses direct I/O");
     const done = writeBuffered(mount, inode, pos, bytes);
     dropAround(mount, inode, pos, pos + done);
+    if (options.isDataSync === true) fsync(mount, inode, true);
     return done;
   }
 }
@@ -103,15 +107,17 @@ function write(
   inode: Inode,
   pos: number,
   bytes: Uint8Array,
-  isAtomic: boolean,
+  { isAtomic = false, isDataSync = false }: DirectOptions,
 ): number {
   const opflags = OpFlag.WRITE | OpFlag.DIRECT | (isAtomic ? OpFlag.ATOMIC : 0);
+  let needsFsync = false;
   let flags: number = IoendFlag.DIRECT;
   let done = 0;
   let failure: SystemError | undefined;
   try {
     iterate(mount, inode, opflags, pos, bytes.length, (target, at, count) => {
       transfer(mount, inode, target, at, bytes.subarray(at - pos, at - pos + count));
+      needsFsync ||= !isDurableAtOnce(target);
       if (target.mapping.type === MapType.UNWRITTEN) flags |= IoendFlag.UNWRITTEN;
       if ((target.mapping.flags & MapFlag.SHARED) !== 0) flags |= IoendFlag.SHARED;
       done += count;
@@ -131,8 +137,15 @@ function write(
   if (done > 0 || error !== 0)
     complete(mount, inode, { flags, error, pos, written: done, newAddr: NULL_ADDR, dev: 0 });
   if (failure !== undefined && (done === 0 || error !== 0)) throw failure;
+  if (isDataSync && needsFsync) fsync(mount, inode, true);
   return done;
 }
+
+/** Whether writing data past the cache of the device is enough: nothing else has to be remembered. */
+const isDurableAtOnce = ({ mapping, inline }: Target): boolean =>
+  inline === undefined &&
+  mapping.type === MapType.MAPPED &&
+  (mapping.flags & (MapFlag.DIRTY | MapFlag.SHARED)) === 0;
 
 /** Writes to where `target` is, and zeros to what is left of blocks that had no data before. */
 function transfer(

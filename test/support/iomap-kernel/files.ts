@@ -1,4 +1,4 @@
-/** Open files: OPEN, RELEASE, FLUSH, FSYNC, and the way that reads and writes take. */
+/** Open files: OPEN, RELEASE, FLUSH, and the way that reads and writes take. */
 import { Errno, InitFlag, Opcode, OpenFlag } from "./abi.ts";
 import { readBuffered, writeBuffered } from "./buffered.ts";
 import { type DirectOptions, readDirect, writeDirect } from "./direct.ts";
@@ -6,12 +6,11 @@ import type { Inode } from "./inode.ts";
 import { type Mount, refuse } from "./mount.ts";
 import { readServed, writeServed } from "./served-data.ts";
 import { Body } from "./wire.ts";
-import { reportWritebackError, syncInode, writeBack } from "./writeback.ts";
+import { syncInode, writeBack } from "./writeback.ts";
 
 const OPEN_OUT_BYTES = 16;
 const O_RDWR = 2;
 const REFUSED = OpenFlag.PASSTHROUGH | OpenFlag.STREAM | OpenFlag.NONSEEKABLE;
-const FDATASYNC = 1;
 
 export class OpenFile {
   readonly inode: Inode;
@@ -90,16 +89,4 @@ export class OpenFile {
     inode.opens -= 1;
     mount.release(inode);
   }
-}
-
-/** fsync(2) and fdatasync(2), of directories too. */
-export function fsync(mount: Mount, inode: Inode, dataOnly: boolean): void {
-  if (inode.isIomap) syncInode(mount, inode);
-  const body = new Body()
-    .u64(0)
-    .u32(dataOnly ? FDATASYNC : 0)
-    .u32(0);
-  const opcode = inode.isDirectory ? Opcode.FSYNCDIR : Opcode.FSYNC;
-  mount.askIfAble(opcode, inode.node, body);
-  reportWritebackError(inode);
 }
