@@ -13,8 +13,8 @@
 import { closeSync, fstatSync, openSync, readSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { BlockDevice, WritableDevice } from "../../src/base/block-device.ts";
-import { closeFilesystem, openFilesystem } from "../../src/ext4/index.ts";
-import { e2fsck } from "../support/e2fsprogs.ts";
+import { closeFilesystem, InodeFlags, openFilesystem } from "../../src/ext4/index.ts";
+import { debugfs, e2fsck } from "../support/e2fsprogs.ts";
 import { kernelMount } from "../support/mounts.ts";
 import { libraryTree } from "../support/posix/library.ts";
 import { PosixModel } from "../support/posix/model.ts";
@@ -238,7 +238,7 @@ export class Explorer {
       pages: [raw],
       answer: (printed, _status, file) => {
         const isTorn = TORN_COMMIT.test(printed);
-        const found = isTorn ? [] : complaints(printed);
+        const found = isTorn ? [] : withoutLeaked(complaints(printed), printed, file);
         if (found.length > 0) this.#blame(where, ["e2fsck -fy:", ...found]);
         const theirs = this.#attempt(where, () => treeOfFile(file));
         if (theirs === undefined) return;
@@ -312,6 +312,32 @@ function withoutEnlarged(found: readonly string[], printed: string): string[] {
   );
   const left = found.filter((line) => !enlarged.has(/: size is (\d+), not/.exec(line)?.[1]));
   return left.some((line) => line.includes('": ')) ? left : [];
+}
+
+/**
+ * Of an orphan that nobody links to, whose contents are in its inode, e2fsck 1.47.0 does not free the block
+ * of its xattrs, whoever wrote the image.
+ */
+function withoutLeaked(found: readonly string[], printed: string, file: string): readonly string[] {
+  if (found.length === 0) return found;
+  const leaked: string[] = [];
+  for (const [, number] of printed.matchAll(/^Clearing orphaned inode (\d+) /gm)) {
+    const shown = debugfs(file, [`stat <${number}>`]);
+    const flags = Number(/ Flags: (0x[0-9a-f]+)/.exec(shown)?.[1]);
+    if ((flags & InodeFlags.INLINE_DATA) !== 0)
+      leaked.push(`-${/File ACL: (\d+)/.exec(shown)?.[1]}`);
+  }
+  const isLeak = (line: string): boolean => {
+    const [title = "", blocks = ""] = line.split(/: +/);
+    return (
+      title === "Block bitmap differences" &&
+      blocks.split(" ").every((each) => leaked.includes(each))
+    );
+  };
+  if (!found.some(isLeak)) return found;
+  return found.filter(
+    (line) => !isLeak(line) && !line.startsWith("Free blocks count wrong for group"),
+  );
 }
 
 const complaints = (printed: string): string[] =>
