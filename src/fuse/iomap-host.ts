@@ -10,7 +10,7 @@ export interface IomapHost {
   readonly required: boolean;
   /** Let the kernel keep mappings. */
   readonly usesCache: boolean;
-  /** Where the filesystem starts on the device that is registered. */
+  /** Where the filesystem starts on the device that is registered: a multiple of its block size. */
   readonly deviceOffsetBytes: number;
   /** Alignment that direct I/O on the device wants of addresses, and of offsets and lengths. */
   readonly directMemoryBytes: number;

@@ -84,10 +84,8 @@ export class IomapState {
 
   /** Whether a block of `inode` can be written wholly or not at all. */
   isAtomic(inode: Inode): boolean {
-    const { atomicWriteBytes, deviceOffsetBytes } = this.host;
-    const { min, max } = atomicWriteBytes ?? { min: 0, max: 0 };
-    const isAligned = deviceOffsetBytes % this.#blockSize === 0;
-    const fits = isAligned && min > 0 && min <= this.#blockSize && this.#blockSize <= max;
+    const { min, max } = this.host.atomicWriteBytes ?? { min: 0, max: 0 };
+    const fits = min > 0 && min <= this.#blockSize && this.#blockSize <= max;
     const isRegular = (inode.mode & FileType.MASK) === FileType.REGULAR;
     return fits && isRegular && (inode.flags & InodeFlags.EXTENTS) !== 0;
   }

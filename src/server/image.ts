@@ -17,7 +17,6 @@ import { Errno } from "../base/errno.ts";
 import { FileDevice } from "../device/file-device.ts";
 import {
   CorruptionError,
-  canLeaveData,
   closeFilesystem,
   type Filesystem,
   FsError,
@@ -31,11 +30,21 @@ import {
   type WriteOptions,
 } from "../ext4/index.ts";
 import { type Addon, OPEN_DIRECT, OPEN_EXCLUSIVE, OPEN_WRITE } from "../native/binding.ts";
-import { attachImage, type IomapDevice, iomapDevice, isIomapOffered, lacksIomap } from "./iomap.ts";
+import {
+  attachImage,
+  canBeMapped,
+  type IomapDevice,
+  iomapDevice,
+  isIomapOffered,
+} from "./iomap.ts";
 import { errnoText, MountFailure } from "./mount-failure.ts";
 import type { ImagePlan, MountPlan, WritingPlan } from "./plan.ts";
 import { say } from "./print.ts";
 import { unwind } from "./unwind.ts";
+
+/** How long a device may be busy that was mounted before, and how often that is looked at. */
+const BUSY_MS_MAX = 1000;
+const BUSY_LOOKED_AT_MS = 20;
 
 /** An opened image. */
 export interface Image {
@@ -69,21 +78,19 @@ export function openImage(
   const isOffered = isIomapOffered(addon, plan);
   let { writing } = image;
   if (writing === undefined && image.finishes) finishImage(addon, plan);
-  let deviceFd = openDevice(addon, path, image, writing !== undefined);
-  if (writing !== undefined && isRefusal(-deviceFd)) {
+  let fd = openLetGo(addon, path, image, writing !== undefined, isOffered);
+  if (writing !== undefined && isRefusal(-fd)) {
     writing = undefined;
     if (image.finishes) finishImage(addon, plan);
     say(`${path}: write-protected: mounting read-only`);
-    deviceFd = openDevice(addon, path, image, false);
+    fd = openLetGo(addon, path, image, false, isOffered);
   }
-  if (deviceFd < 0) throw new MountFailure(`cannot be opened: ${errnoText(-deviceFd)}`);
-  undo.push(() => addon.closeDescriptor(deviceFd));
+  if (fd < 0) throw new MountFailure(`cannot be opened: ${errnoText(-fd)}`);
+  undo.push(() => addon.closeDescriptor(fd));
 
-  const loopFd = isOffered ? asLoopDevice(addon, plan, deviceFd, writing !== undefined) : undefined;
-  if (loopFd !== undefined) {
-    undo.push(() => addon.closeDescriptor(loopFd));
-    deviceFd = loopFd;
-  }
+  const loopFd = isOffered ? asLoopDevice(addon, plan, fd, writing !== undefined) : undefined;
+  if (loopFd !== undefined) undo.push(() => addon.closeDescriptor(loopFd));
+  const deviceFd = loopFd ?? fd;
   const offsetBytes = loopFd === undefined ? image.offsetBytes : 0;
   const device = deviceOf(addon, plan, deviceFd, offsetBytes);
   const options = optionsOf(addon, plan, writing !== undefined, undo);
@@ -94,8 +101,8 @@ export function openImage(
     throw new MountFailure(`cache_size: takes at least one block, ${least} bytes`);
   }
   const place = { fd: deviceFd, offsetBytes, write: fs.isWritable };
-  const iomap =
-    isOffered && canBeMapped(plan, device, fs) ? iomapDevice(addon, plan, place, undo) : undefined;
+  const isMapped = isOffered && canBeMapped(plan, fs, place) && device.isBlockDevice;
+  const iomap = isMapped ? iomapDevice(addon, plan, place, undo) : undefined;
   return { deviceFd, offsetBytes, device, fs, iomap };
 }
 
@@ -136,12 +143,6 @@ function asLoopDevice(
   const staysUnclean = superblock.needsRecovery && !write && !plan.image.noRecovery;
   if (staysUnclean) return undefined;
   return attachImage(addon, plan, { fd, write, blockBytes: superblock.blockSize });
-}
-
-/** Whether the data of files lies where their maps say. @throws MountFailure when it has to. */
-function canBeMapped(plan: MountPlan, device: FileDevice, fs: Filesystem): boolean {
-  if (canLeaveData(fs)) return device.isBlockDevice;
-  return lacksIomap(plan, "but its journal is not empty and cannot be replayed without writing");
 }
 
 /** What is the same for all ways to open the image. */
@@ -206,6 +207,24 @@ function finishImage(addon: Addon, plan: MountPlan): void {
 /** Whether an open for writing failed for what reading may not need. */
 function isRefusal(errno: number): boolean {
   return errno === Errno.EACCES || errno === Errno.EPERM || errno === Errno.EROFS;
+}
+
+/**
+ * The same as `openDevice`, and `waits` for a device that is busy: a kernel that has moved its data lets go
+ * of it when the connection of its last mount is gone, which is after umount(2) has returned.
+ */
+function openLetGo(
+  addon: Addon,
+  path: string,
+  image: ImagePlan,
+  write: boolean,
+  waits: boolean,
+): number {
+  for (let waited = 0; ; waited += BUSY_LOOKED_AT_MS) {
+    const fd = openDevice(addon, path, image, write);
+    if (fd !== -Errno.EBUSY || !waits || waited >= BUSY_MS_MAX) return fd;
+    sleep(BUSY_LOOKED_AT_MS);
+  }
 }
 
 /** @returns a descriptor or a negative errno. */

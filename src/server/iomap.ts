@@ -4,11 +4,13 @@
  *     the kernel offers it       asked before the image is opened
  *     a block device             an image in a file becomes a loop device
  *     blocks where maps say      not under a journal that is replayed in memory only
+ *     blocks like the device's   so that its cache has no metadata and data in one
  *
  * Where something is missing the shim moves the data, unless the mount is not to be without.
  */
 import { Errno } from "../base/errno.ts";
 import { FileDevice } from "../device/file-device.ts";
+import { canLeaveData, type Filesystem, Incompat } from "../ext4/index.ts";
 import type { IomapHost } from "../fuse/index.ts";
 import {
   type Addon,
@@ -20,6 +22,8 @@ import {
 import { errnoText, MountFailure } from "./mount-failure.ts";
 import { descriptorIn, type MountPlan } from "./plan.ts";
 
+/** The smallest page of any machine: the largest inline data that all kernels take. */
+const PAGE_BYTES_MIN = 4096;
 /** A connection that does not exist yet. */
 const NO_CONNECTION = -1;
 
@@ -39,7 +43,7 @@ export function isIomapOffered(addon: Pick<Addon, "iomapSupport">, plan: MountPl
 }
 
 /** @returns false, for a mount that can do without iomap. @throws MountFailure for one that cannot. */
-export function lacksIomap(plan: MountPlan, why: string): false {
+function lacksIomap(plan: MountPlan, why: string): false {
   if (plan.iomap === "require") throw new MountFailure(`needs iomap, ${why}`);
   return false;
 }
@@ -74,6 +78,27 @@ export function attachImage(
   return undefined;
 }
 
+/**
+ * Whether the data of the files of `fs` lies where their maps say, and the kernel can move it there.
+ *
+ * @throws MountFailure when it has to.
+ */
+export function canBeMapped(
+  plan: MountPlan,
+  fs: Filesystem,
+  { offsetBytes }: Pick<Placement, "offsetBytes">,
+): boolean {
+  const { superblock } = fs;
+  const { blockSize } = superblock;
+  if (!canLeaveData(fs))
+    return lacksIomap(plan, "but its journal is not empty and cannot be replayed without writing");
+  if (offsetBytes % blockSize !== 0)
+    return lacksIomap(plan, `but it begins within a block of the device, at byte ${offsetBytes}`);
+  if (superblock.hasIncompat(Incompat.INLINE_DATA) && blockSize > PAGE_BYTES_MIN)
+    return lacksIomap(plan, `but has data within inodes, and blocks of ${blockSize} bytes`);
+  return true;
+}
+
 /** The block device that the kernel is to be told of. */
 export interface IomapDevice
   extends Pick<
@@ -97,22 +122,29 @@ export interface Placement {
 /**
  * Finds out what there is to know of the device, and opens it once more for contents that the kernel
  * leaves to us: past its page cache, because what the kernel reads and writes does not go through that.
+ * What anybody has left in that cache is written before the kernel begins.
  *
  * @param undo takes what closes it again.
- * @throws MountFailure when that is not possible.
+ * @returns undefined when that is not possible, and not needed.
+ * @throws MountFailure when it is needed.
  */
 export function iomapDevice(
   addon: Addon,
   plan: MountPlan,
   { fd, offsetBytes, write }: Placement,
   undo: (() => void)[],
-): IomapDevice {
+): IomapDevice | undefined {
+  const without = (what: string, error: number): undefined => {
+    lacksIomap(plan, `but cannot be ${what}: ${errnoText(-error)}`);
+  };
   const path = `/proc/self/fd/${fd}`;
   const directFd = addon.openDevice(path, OPEN_DIRECT | (write ? OPEN_WRITE : 0));
-  if (directFd < 0) throw new MountFailure(`cannot be opened for iomap: ${errnoText(-directFd)}`);
+  if (directFd < 0) return without("opened past the cache of the device", directFd);
   undo.push(() => addon.closeDescriptor(directFd));
   const info = addon.deviceInfo(directFd);
-  if (typeof info === "number") throw new MountFailure(`has no size: ${errnoText(-info)}`);
+  if (typeof info === "number") return without("measured", info);
+  const error = addon.flushDevice(fd);
+  if (error < 0) return without("flushed", error);
   const { alignmentBytes, atomicWriteMinBytes: min, atomicWriteMaxBytes: max } = info;
   return {
     fd,

@@ -79,6 +79,8 @@ describe.skipIf(skip)("openImage() where the kernel has iomap", () => {
       expect(devicesOf(image)).toMatch(/^\/dev\/loop\d+$/);
       unwind(undo);
       expect(devicesOf(image)).toBe("");
+      expect(isOnBlockDevice(open(image, options))).toBe(true);
+      unwind(undo);
       expect(e2fsck(image)).toBe("");
     },
   );
@@ -87,6 +89,11 @@ describe.skipIf(skip)("openImage() where the kernel has iomap", () => {
     open(image);
     expect(() => open(image)).toThrow(/cannot be opened: .*EBUSY/);
     expect(() => open(image, "ro")).toThrow(/cannot be opened: .*EBUSY/);
+  });
+
+  test("waits a moment until a mount before has let go of the file", () => {
+    run("sh", ["-c", 'flock "$1" sleep 0.3 & sleep 0.1', "sh", image]);
+    expect(open(image).iomap).toBeDefined();
   });
 
   test("lets the device begin where the filesystem does", () => {
@@ -107,6 +114,34 @@ describe.skipIf(skip)("openImage() where the kernel has iomap", () => {
     expect(opened).toMatchObject({ iomap: { fd: opened.deviceFd, deviceOffsetBytes: 0 } });
     unwind(undo);
     expect(open(device, "iomap=0").iomap).toBeUndefined();
+  });
+
+  test.each([
+    [512, "but it begins within a block of the device, at byte 512"],
+    [1024, undefined],
+  ])("uses one where the filesystem begins at byte %i if a block does", (offset, why) => {
+    const disk = join(folder, "disk");
+    run("truncate", ["-s", `${offset}`, disk]);
+    run("sh", ["-c", 'cat "$1" >> "$2"', "sh", image, disk]);
+    const device = loopDevice(scope, disk, true);
+    expect(open(device, `offset=${offset}`).iomap?.deviceOffsetBytes).toBe(
+      why === undefined ? offset : undefined,
+    );
+    unwind(undo);
+    if (why === undefined) return;
+    expect(() => open(device, `offset=${offset}`, "iomap")).toThrow(`needs iomap, ${why}`);
+  });
+
+  test("uses none whose blocks are too large to hold what lies within inodes", () => {
+    mke2fs(image, "16M", ["-t", "ext4", "-b", "16384", "-O", "inline_data"]);
+    expect(open(image).iomap).toBeUndefined();
+    unwind(undo);
+    expect(() => open(image, "iomap")).toThrow(
+      /^needs iomap, but has data within inodes, and .*16384/,
+    );
+    unwind(undo);
+    mke2fs(image, "16M", ["-t", "ext4", "-b", "16384", "-O", "^inline_data"]);
+    expect(open(image).iomap).toBeDefined();
   });
 
   test("leaves the file alone where iomap is forbidden", () => {

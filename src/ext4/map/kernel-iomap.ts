@@ -42,7 +42,7 @@ const run = newRun();
  * @param length bytes that are wanted, at least 1: a hole behind the last block ends with them.
  * @param answer filled in and returned: HOLE, MAPPED, UNWRITTEN; or INLINE for the first block of a file
  *   that `readFile` and `writeFile` have the contents of.
- * @throws FsError EFBIG where no file can have bytes; EISDIR, EINVAL, ENOKEY.
+ * @throws FsError EISDIR, EINVAL, ENOKEY.
  * @throws CorruptionError when the map of `inode` cannot be trusted.
  */
 export function iomapForKernel(
@@ -54,13 +54,17 @@ export function iomapForKernel(
 ): Iomap {
   refuseUnreadable(inode);
   const { blockSize } = fs.superblock;
-  if (offset >= maxFileSize(fs, inode)) {
-    throw new FsError(Errno.EFBIG, `inode ${inode.number} at ${offset}`);
-  }
   const fileBlock = Math.floor(offset / blockSize);
   answer.offset = fileBlock * blockSize;
   answer.isNew = false;
   const wantedEnd = Math.ceil(Math.max(offset + length, inode.sizeBytes) / blockSize) * blockSize;
+  if (offset >= maxFileSize(fs, inode)) {
+    // The kernel has one limit for all files; those with a block map end before it.
+    answer.type = IomapType.HOLE;
+    answer.addr = -1;
+    answer.length = wantedEnd - answer.offset;
+    return answer;
+  }
   if (inode.hasFlag(InodeFlags.INLINE_DATA)) {
     answer.type = fileBlock === 0 ? IomapType.INLINE : IomapType.HOLE;
     answer.addr = -1;
@@ -115,6 +119,9 @@ export function iomapForKernelWrite(
   grows = true,
 ): Iomap {
   refuseUnwritable(inode);
+  if (offset >= maxFileSize(fs, inode)) {
+    throw new FsError(Errno.EFBIG, `inode ${inode.number} at ${offset}`);
+  }
   moveOutOfLine(fs, inode);
   iomapForKernel(fs, inode, offset, length, answer);
   if (answer.type !== IomapType.HOLE) return answer;
@@ -146,9 +153,10 @@ function fillHole(
   for (let done = 0, pieces = 0; done < most && pieces < PIECES_MAX; pieces++) {
     const block = (first + done) as FileBlock;
     try {
-      fs.transact(MAP_CREDITS + ORPHAN_CREDITS, (tx) => {
-        done += promise(fs, tx, inode, block, most - done, endsAt).count;
-      });
+      const { count } = fs.transact(MAP_CREDITS + ORPHAN_CREDITS, (tx) =>
+        promise(fs, tx, inode, block, most - done, endsAt),
+      );
+      done += count;
     } catch (error) {
       const isFull = error instanceof FsError && error.errno === Errno.ENOSPC;
       if (isFull && done > 0) return;

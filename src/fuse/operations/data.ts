@@ -159,8 +159,8 @@ function mapAhead({ fs, iomap }: Context, inode: Inode, offset: number, batch: M
 }
 
 /**
- * Answers a kernel that moves file contents, and asks for those that are within an inode: the rest of
- * the block is zeros, and an answer without bytes would be an error to it.
+ * Answers a kernel that moves file contents, and asks for those that are within an inode, or were until
+ * now: the rest of the block is zeros, and an answer without bytes would be an error to it.
  */
 function readPadded(
   { fs }: Context,
@@ -191,9 +191,8 @@ export const Read: Operation = {
     if (!isRegular(inode.mode)) throw new FsError(Errno.EINVAL, "READ of no regular file");
     refuseEncrypted(inode);
     const size = request.u32(at, ReadIn.size);
-    const isMoved = context.iomapState?.isActive === true;
-    if (isMoved && context.fs.fitsInline(inode, inode.sizeBytes)) {
-      const end = Math.min(offset + size, context.fs.blockSize);
+    if (context.iomapState?.isActive === true) {
+      const end = Math.min(offset + size, Math.max(inode.sizeBytes, context.fs.blockSize));
       return readPadded(context, reply, inode, offset, end);
     }
     const end = Math.min(offset + size, inode.sizeBytes);

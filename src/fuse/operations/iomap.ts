@@ -297,16 +297,6 @@ export const IomapEnd: Operation = {
 };
 
 /**
- * The kernel forgets the mappings of what it has written, to the byte. What it keeps of the blocks at
- * both ends would still say that they are unwritten.
- */
-function forgetEdges(context: Context, { node, inode }: Request, pos: number, end: number): void {
-  const { blockSize } = context.fs;
-  if (pos % blockSize === 0 && end % blockSize === 0) return;
-  stateOf(context).forgetMappings(node, inode, pos, end);
-}
-
-/**
  * Sent when bytes have reached the device, or could not: unwritten blocks are written now, and the file
  * ends behind them. Changes no lookup counts.
  */
@@ -332,7 +322,6 @@ export const IomapIoend: Operation = {
       written === 0
         ? context.fs.inode(request.inode).sizeBytes
         : changesOf(context, request).finishKernelWrite(request.inode, pos, written, converts);
-    forgetEdges(context, request, pos, pos + written);
     setLe64(reply.view, reply.append(IomapIoendOut), IomapIoendOut.newsize, newSize);
     return reply.finish();
   },

@@ -127,7 +127,10 @@ export const Write: Operation = {
     const flags = request.u32(at, WriteIn.writeFlags);
     if ((flags & WRITE_KILL_SUIDGID) !== 0) takePrivileges(context, changes, request, inode);
     const mayBeShort = (flags & WRITE_LOCKOWNER) === 0;
-    if (mapForWrite(context, changes, request, { offset, end: offset + size, mayBeShort })) {
+    // Where the kernel moves contents the shim must not: it would do so through the cache of the device.
+    const isOurs = context.iomapState?.isActive === true;
+    const range = { offset, end: offset + size, mayBeShort };
+    if (!isOurs && mapForWrite(context, changes, request, range)) {
       if ((inode.flags & InodeFlags.SYNC) !== 0) makeDurable(context, changes, request);
       return SERVE_BY_SHIM;
     }

@@ -175,21 +175,22 @@ describe("iomapDevice()", () => {
   const place = { fd: DEVICE_FD, offsetBytes: 4096, write: true };
 
   /** What becomes of the device that `answers` make of it. */
-  function deviceOf(answers: Partial<Addon>, write = true) {
+  function deviceOf(answers: Partial<Addon>, write = true, plan = PLAN) {
     const addon = {
       openDevice: () => 8,
       deviceInfo: () => info,
       closeDescriptor: () => {},
+      flushDevice: () => 0,
       ...answers,
     } as unknown as Addon;
-    return iomapDevice(addon, PLAN, { ...place, write }, []);
+    return iomapDevice(addon, plan, { ...place, write }, []);
   }
 
   test("opens the device once more, past its page cache", () => {
     const opened: unknown[] = [];
     const openDevice = (...words: unknown[]): number => opened.push(words) + 7;
-    expect(deviceOf({ openDevice }).contents?.sizeBytes).toBe((1 << 20) - 4096);
-    expect(deviceOf({ openDevice }, false).contents).toBeUndefined();
+    expect(deviceOf({ openDevice })?.contents?.sizeBytes).toBe((1 << 20) - 4096);
+    expect(deviceOf({ openDevice }, false)?.contents).toBeUndefined();
     const path = `/proc/self/fd/${DEVICE_FD}`;
     expect(opened).toEqual([
       [path, OPEN_WRITE | OPEN_DIRECT],
@@ -206,16 +207,27 @@ describe("iomapDevice()", () => {
   });
 
   test("knows what the device writes in one piece, if anything", () => {
-    expect(deviceOf({}).atomicWriteBytes).toBeUndefined();
+    expect(deviceOf({})?.atomicWriteBytes).toBeUndefined();
     const atomic = { ...info, atomicWriteMinBytes: 512, atomicWriteMaxBytes: 65_536 };
-    expect(deviceOf({ deviceInfo: () => atomic }).atomicWriteBytes).toEqual({
+    expect(deviceOf({ deviceInfo: () => atomic })?.atomicWriteBytes).toEqual({
       min: 512,
       max: 65_536,
     });
   });
 
-  test("refuses a device that cannot be opened", () => {
-    expect(() => deviceOf({ openDevice: () => -Errno.EACCES })).toThrow(/ for iomap: .*EACCES/);
-    expect(() => deviceOf({ deviceInfo: () => -Errno.EBADF })).toThrow(MountFailure);
+  test("has written what is in the cache of the device", () => {
+    const flushed: number[] = [];
+    deviceOf({ flushDevice: (fd) => flushed.push(fd) });
+    expect(flushed).toEqual([DEVICE_FD]);
+  });
+
+  test.each([
+    ["opened past the cache of the device", { openDevice: () => -Errno.EACCES }],
+    ["measured", { deviceInfo: () => -Errno.EACCES }],
+    ["flushed", { flushDevice: () => -Errno.EACCES }],
+  ])("goes without one that cannot be %s, where it may", (what, answers) => {
+    expect(deviceOf(answers)).toBeUndefined();
+    const message = new RegExp(`^needs iomap, but cannot be ${what}: .*EACCES`);
+    expect(() => deviceOf(answers, true, REQUIRING)).toThrow(message);
   });
 });
