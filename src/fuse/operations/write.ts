@@ -128,9 +128,9 @@ export const Write: Operation = {
     if ((flags & WRITE_KILL_SUIDGID) !== 0) takePrivileges(context, changes, request, inode);
     const mayBeShort = (flags & WRITE_LOCKOWNER) === 0;
     // Where the kernel moves contents the shim must not: it would do so through the cache of the device.
-    const isOurs = context.iomapState?.isActive === true;
+    const isMoved = context.iomapState?.isActive === true;
     const range = { offset, end: offset + size, mayBeShort };
-    if (!isOurs && mapForWrite(context, changes, request, range)) {
+    if (!isMoved && mapForWrite(context, changes, request, range)) {
       if ((inode.flags & InodeFlags.SYNC) !== 0) makeDurable(context, changes, request);
       return SERVE_BY_SHIM;
     }
