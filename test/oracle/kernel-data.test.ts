@@ -256,6 +256,30 @@ describe.skipIf(skipBecause("kernel-data", whyNoE2fsprogs()))(
       expect(moved.close()).toBe("");
     });
 
+    test("a fallocate that finds no space leaves the size as it was, which the kernel takes it for", () => {
+      const inode = moved.create();
+      const tooMuch = (): void => fallocate(moved.fs, inode.number, 0, 0, 100 * MiB);
+      expect(errnoOf(tooMuch)).toBe(Errno.ENOSPC);
+      expect(inode.sizeBytes).toBe(0);
+      moved.write(inode, 0, some(5000));
+      expect(inode.sizeBytes).toBe(5000);
+      expect(moved.close()).toBe("");
+    });
+
+    test("a copy that finds no space ends where it says, behind a hole too", () => {
+      const source = moved.create();
+      setSize(moved.fs, source.number, MiB);
+      moved.write(source, MiB, some(5000));
+      const filler = moved.create(new TextEncoder().encode("filler"));
+      for (let at = 0; errnoOf(() => moved.write(filler, at, some(BLOCK))) === undefined; )
+        at += BLOCK;
+      const target = moved.create(OTHER);
+      const { fs } = moved;
+      expect(copyFileRange(fs, source.number, 0, target.number, 0, 2 * MiB)).toBe(MiB);
+      expect(fs.inode(target.number).sizeBytes).toBe(MiB);
+      expect(moved.close()).toBe("");
+    });
+
     test("truncation and fallocate leave the zeros in partial blocks to the kernel", () => {
       const inode = moved.create();
       moved.write(inode, 0, some(3 * BLOCK));

@@ -59,7 +59,7 @@ export function copyFileRange(
     done += written;
     if (written < wanted) break;
   }
-  if (done === count && toOffset + done > target.sizeBytes) setSize(fs, to, toOffset + done);
+  if (done > 0 && toOffset + done > target.sizeBytes) setSize(fs, to, toOffset + done);
   syncIfWanted(fs, target);
   return done;
 }

@@ -107,7 +107,10 @@ function promise(
   allocateUnwritten(fs, inode, offset, offset + length, canGrow);
 }
 
-/** Allocates blocks for the holes between `offset` and `end`; the size follows if it may. */
+/**
+ * Allocates blocks for the holes between `offset` and `end`; the size follows if it may. A kernel that moves
+ * contents takes a call that fails for one that has not changed the size: then it is set at last.
+ */
 function allocateUnwritten(
   fs: Filesystem,
   inode: Inode,
@@ -124,7 +127,8 @@ function allocateUnwritten(
       fs.transact(MAP_CREDITS, (tx) => {
         const promised = block + promiseRun(fs, tx, inode, block, stop - block);
         const covered = Math.min(end, promised * blockSize);
-        if (canGrow && covered > inode.sizeBytes) {
+        const growsNow = canGrow && (promised >= stop || fs.writer.kernelData === undefined);
+        if (growsNow && covered > inode.sizeBytes) {
           zeroTail(fs, inode);
           setFileSize(fs, tx, inode, covered);
         }

@@ -192,8 +192,10 @@ export const Read: Operation = {
     refuseEncrypted(inode);
     const size = request.u32(at, ReadIn.size);
     if (context.iomapState?.isActive === true) {
-      const end = Math.min(offset + size, Math.max(inode.sizeBytes, context.fs.blockSize));
-      return readPadded(context, reply, inode, offset, end);
+      // Without an open file: into a buffer of one block, whatever was asked for.
+      const isInline = request.u32(at, ReadIn.flags) === 0;
+      const limit = isInline ? context.fs.blockSize : inode.sizeBytes;
+      return readPadded(context, reply, inode, offset, Math.min(offset + size, limit));
     }
     const end = Math.min(offset + size, inode.sizeBytes);
     if (offset >= end) return reply.finish();

@@ -53,6 +53,8 @@ const NEEDS_BLOCKS = OpFlag.FAULT | OpFlag.DIRECT | OpFlag.WRITEBACK | OpFlag.AT
 const NOT_KEPT = OpFlag.ATOMIC | OpFlag.SWAPFILE;
 const UUID_BYTES = 16;
 const ERRNO_MAX = 4095;
+/** The largest that the kernel takes in a reply. @see fs/fuse/dev.c, fuse_dev_do_write */
+const REPLY_ERRNO_MAX = 511;
 
 /** @throws FsError ENOSYS when the kernel was not given any inode to move the contents of. */
 function stateOf({ iomapState }: Context): IomapState {
@@ -313,8 +315,10 @@ export const IomapIoend: Operation = {
     if ((flags & IoendFlag.SHARED) !== 0) throw new SuspectRequest("no block was ever shared");
     const error = request.view.getInt32(at + IomapIoendIn.error, true);
     if (error > 0 || error < -ERRNO_MAX) throw new SuspectRequest(`${error} is no error`);
-    // What was allocated for the write stays unwritten, and reads as zeros.
-    if (error < 0) return reply.error(-error as Errno);
+    // What was allocated for the write stays unwritten, and reads as zeros. ENOSYS would be taken for a
+    // server that knows no IOEND.
+    const isOrdinary = -error !== Errno.ENOSYS && -error <= REPLY_ERRNO_MAX;
+    if (error < 0) return reply.error(isOrdinary ? (-error as Errno) : Errno.EIO);
     const written = request.u64(at, IomapIoendIn.written);
     const pos = request.u64(at, IomapIoendIn.pos);
     const converts = (flags & IoendFlag.UNWRITTEN) !== 0;

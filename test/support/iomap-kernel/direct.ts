@@ -125,7 +125,7 @@ function write(
     });
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
-    if (isErrno(error, Errno.ENOSYS, Errno.ENOTBLK) && done === 0) throw error;
+    if (isErrno(error, Errno.ENOTBLK) && done === 0) throw error;
     failure = error;
   }
   dropPages(
@@ -133,10 +133,11 @@ function write(
     pos - (pos % inode.blockSize),
     Math.ceil((pos + bytes.length) / inode.blockSize) * inode.blockSize,
   );
-  const error = failure !== undefined && isErrno(failure, Errno.EIO) ? failure.errno : 0;
+  // One piece that fails is the failure of all.
+  const error = failure?.errno ?? 0;
   if (done > 0 || error !== 0)
     complete(mount, inode, { flags, error, pos, written: done, newAddr: NULL_ADDR, dev: 0 });
-  if (failure !== undefined && (done === 0 || error !== 0)) throw failure;
+  if (failure !== undefined) throw failure;
   if (isDataSync && needsFsync) fsync(mount, inode, true);
   return done;
 }

@@ -50,7 +50,7 @@ export function complete(mount: Mount, inode: Inode, completion: Completion): vo
   inode.diskSize = newSize;
   // Writeback ends at the size, which a truncation may have moved since.
   if (error === 0 && (flags & IoendFlag.DIRECT) !== 0) inode.size = Math.max(inode.size, end);
-  if (isSent) inode.dropMappings(pos, end);
+  if (error === 0) inode.dropMappings(pos, end);
 }
 
 /** @returns the server's size on disk, if it has said so. */

@@ -9,6 +9,7 @@ import { Errno, FileType, InitFlag, Opcode, ROOT_NODE } from "./abi.ts";
 import { ACCESS_ACL, DEFAULT_ACL, inherit } from "./acl.ts";
 import type { Inode } from "./inode.ts";
 import { type Mount, refuse } from "./mount.ts";
+import { noteChange } from "./setattr.ts";
 import { Body, bytesOf, type Fields, textOf } from "./wire.ts";
 import { getXattr, hasLocalAcls, sendSetXattr } from "./xattrs.ts";
 
@@ -147,6 +148,7 @@ export function link(
   const body = new Body().u64(inode.node).name(bytesOf(name));
   const reply = mount.ask(Opcode.LINK, parent.node, body, ENTRY_BYTES);
   made(mount, parent, name, reply, { mode: 0, acls: [] });
+  noteChange(mount, inode);
   inode.attributesAreValid = false;
 }
 
@@ -172,6 +174,7 @@ function existing(mount: Mount, parent: Inode, name: string): Inode {
 
 function removed(mount: Mount, parent: Inode, name: string, inode: Inode): void {
   inode.nlink = Math.max(0, inode.nlink - 1);
+  noteChange(mount, inode);
   inode.attributesAreValid = false;
   parent.attributesAreValid = false;
   mount.drop(parent, name);
@@ -203,11 +206,13 @@ export function rename(
   if (flags !== 0) body.u32(flags).u32(0);
   body.name(names[0]).name(names[1]);
   mount.ask(flags === 0 ? Opcode.RENAME : Opcode.RENAME2, fromParent.node, body);
-  for (const inode of [fromParent, toParent, moved, replaced]) {
-    if (inode !== undefined) inode.attributesAreValid = false;
-  }
   if (replaced !== undefined && !isExchange)
     replaced.nlink = replaced.isDirectory ? 0 : Math.max(0, replaced.nlink - 1);
+  for (const inode of [fromParent, toParent, moved, replaced]) {
+    if (inode === undefined) continue;
+    noteChange(mount, inode);
+    inode.attributesAreValid = false;
+  }
   // Held meanwhile, so that neither goes because it has no name for a moment.
   moved.opens += 1;
   if (replaced !== undefined) replaced.opens += 1;

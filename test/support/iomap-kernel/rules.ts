@@ -63,6 +63,7 @@ const RULES = {
   // Data paths (section 9).
   "inline-start":       "9.6: an inline mapping begins with the file",
   "inline-read":        "9.6: inline data is read, and more than no bytes of it",
+  "inline-overflow":    "9.6: no more inline data is returned than the mapping has",
   "inline-short-write": "9.6: inline data is stored completely",
   "inline-writeback":   "9.4: dirty pages have a place",
   "inline-overwrite":   "9.6: inline data is not written with PURE_OVERWRITE (v7 does not fetch it)",

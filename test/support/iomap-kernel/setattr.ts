@@ -81,6 +81,14 @@ export function flushTimes(mount: Mount, inode: Inode): void {
   setattr(mount, inode, { atime, mtime, ctime });
 }
 
+/** Notes that a name or an xattr of an iomap inode has changed; the server hears of the time at once. */
+export function noteChange(mount: Mount, inode: Inode): void {
+  if (!inode.isIomap) return;
+  inode.ctime = mount.now();
+  inode.timesAreDirty = true;
+  flushTimes(mount, inode);
+}
+
 /** With the SETATTR of an iomap inode goes its new ctime. */
 export function withChangeTime(mount: Mount, inode: Inode, changes: Changes): Changes {
   if (!inode.isIomap) return changes;

@@ -6,6 +6,7 @@ import { chmod } from "./attributes.ts";
 import type { Inode } from "./inode.ts";
 import { isErrno } from "./mapping.ts";
 import { type Mount, refuse } from "./mount.ts";
+import { noteChange } from "./setattr.ts";
 import { Body, bytesOf, textOf } from "./wire.ts";
 
 const VALUE_BYTES_MAX = 65536;
@@ -72,6 +73,7 @@ export function sendSetXattr(
   body.name(bytesOf(name)).raw(value);
   if (mount.askIfAble(Opcode.SETXATTR, inode.node, body) === undefined) refuse(Errno.EOPNOTSUPP);
   if (isAcl(name)) inode.acls.set(name, value.slice());
+  noteChange(mount, inode);
   // The server may have changed the mode, and has changed ctime.
   inode.attributesAreValid = false;
 }
@@ -100,5 +102,6 @@ function sendRemoveXattr(mount: Mount, inode: Inode, name: string): void {
   const body = new Body().name(bytesOf(name));
   if (mount.askIfAble(Opcode.REMOVEXATTR, inode.node, body) === undefined) refuse(Errno.EOPNOTSUPP);
   inode.acls.delete(name);
+  noteChange(mount, inode);
   inode.attributesAreValid = false;
 }

@@ -459,6 +459,23 @@ describe("inline data", () => {
     expect(server.broken).toEqual(["inline-read"]);
   });
 
+  test.each([
+    ["v7", 2 * BLOCK, BLOCK, []],
+    ["v7", 2 * BLOCK, BLOCK + 1, ["inline-overflow"]],
+    ["post", BLOCK, BLOCK, []],
+  ] as const)(
+    "is asked for as one reads; the answer must fit (%s)",
+    (generation, asked, bytes, rules) => {
+      const { server, file } = mounted(generation, 2 * BLOCK);
+      const beyond = { ...inline, offset: BigInt(BLOCK), type: MapType.HOLE };
+      server.on(Opcode.IOMAP_BEGIN, (body) => beginOut(body.number(16) === 0 ? inline : beyond));
+      server.on(Opcode.READ, () => text(bytes));
+      file.read(0, 2 * BLOCK, {});
+      expect(server.last(Opcode.READ).u32(16)).toBe(asked);
+      expect(server.broken).toEqual(rules);
+    },
+  );
+
   test("is stored at the end of a write, without END and IOEND", () => {
     const { server, kernel, file, inode } = mounted("v7", 10);
     server.on(Opcode.IOMAP_BEGIN, () => beginOut(inline, inline));
