@@ -78,12 +78,12 @@ export function openImage(
   const isOffered = isIomapOffered(addon, plan);
   let { writing } = image;
   if (writing === undefined && image.finishes) finishImage(addon, plan);
-  let fd = openLetGo(addon, path, image, writing !== undefined, isOffered);
+  let fd = openWhenFree(addon, path, image, writing !== undefined, isOffered);
   if (writing !== undefined && isRefusal(-fd)) {
     writing = undefined;
     if (image.finishes) finishImage(addon, plan);
     say(`${path}: write-protected: mounting read-only`);
-    fd = openLetGo(addon, path, image, false, isOffered);
+    fd = openWhenFree(addon, path, image, false, isOffered);
   }
   if (fd < 0) throw new MountFailure(`cannot be opened: ${errnoText(-fd)}`);
   undo.push(() => addon.closeDescriptor(fd));
@@ -213,7 +213,7 @@ function isRefusal(errno: number): boolean {
  * The same as `openDevice`, and `waits` for a device that is busy: a kernel that has moved its data lets go
  * of it when the connection of its last mount is gone, which is after umount(2) has returned.
  */
-function openLetGo(
+function openWhenFree(
   addon: Addon,
   path: string,
   image: ImagePlan,

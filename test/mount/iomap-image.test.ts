@@ -92,7 +92,11 @@ describe.skipIf(skip)("openImage() where the kernel has iomap", () => {
   });
 
   test("waits a moment until a mount before has let go of the file", () => {
-    run("sh", ["-c", 'flock "$1" sleep 0.3 & sleep 0.1', "sh", image]);
+    const hold = 'flock "$1" sleep 0.5 > "$2" 2>&1 & while flock -n "$1" true; do :; done';
+    run("sh", ["-c", hold, "sh", image, "/dev/null"]);
+    const isHeld = (): boolean =>
+      run("flock", ["-n", image, "true"], { accept: [0, 1] }).status === 1;
+    expect(isHeld()).toBe(true);
     expect(open(image).iomap).toBeDefined();
   });
 

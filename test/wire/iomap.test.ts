@@ -524,14 +524,18 @@ describe("IOMAP_BEGIN", () => {
     });
 
     /** A file whose extents, of a block each, end with block `count`, which are scattered. */
-    const scattered = (count: number, changes: Partial<ServedChanges> = {}, of = inode()) => {
+    const scattered = (count: number, onWrite = (): void => undefined, of = inode()) => {
       const fill = (_: Inode, at: number, length: number, into: Iomap): Iomap => {
         const offset = at - (at % 4096);
         const hole = { type: IomapType.HOLE, offset, length, addr: -1, isNew: false };
         const found = { ...hole, type: IomapType.MAPPED, length: 4096, addr: 2 ** 20 - 2 * offset };
         return Object.assign(into, offset < count * 4096 ? found : hole);
       };
-      return answering({}, { iomapForKernelWrite: fill, ...changes }, of, { iomapForKernel: fill });
+      const iomapForKernelWrite: typeof fill = (...question) => {
+        onWrite();
+        return fill(...question);
+      };
+      return answering({}, { iomapForKernelWrite }, of, { iomapForKernel: fill });
     };
     const keptBlocks = ({ channel }: Exchange): unknown[] =>
       channel.notifications.map(
@@ -549,16 +553,11 @@ describe("IOMAP_BEGIN", () => {
     });
 
     test("and what a growing file was given", () => {
-      const of = { ...inode(), blocksForStat: 16 } as Inode;
-      const fs = scattered(9, {}, of);
-      const { iomapForKernelWrite = fs.iomapForKernel } = fs.changes ?? {};
-      const changes: Partial<ServedChanges> = {
-        iomapForKernelWrite(...args) {
-          (of as { blocksForStat: number }).blocksForStat += 8;
-          return iomapForKernelWrite(...args);
-        },
+      const of = { ...inode(), blocksForStat: 16 } as Inode & { blocksForStat: number };
+      const allocate = (): void => {
+        of.blocksForStat += 8;
       };
-      const result = moved([begin(OP.WRITE)], scattered(9, changes, of), { usesCache: true });
+      const result = moved([begin(OP.WRITE)], scattered(9, allocate, of), { usesCache: true });
       expect(keptBlocks(result)).toEqual([2, 3, 4, 5, 6, 7, 8, 1]);
     });
 

@@ -24,9 +24,9 @@ import { refuseUnwritable } from "./write.ts";
 /** A growing file gets, besides what it asks for, as much as it has, or so many times what it asks for. */
 const RESERVE_TIMES = 64;
 const RESERVE_BYTES_MAX = 1024 * 1024 * 1024;
-/** All files together get this share of what is free at the most, */
+/** All files together hold one in so many of the blocks that are free. */
 const RESERVES_SHARE = 4;
-/** and nothing of the last blocks: this share of all. */
+/** Nothing is given besides when only one in so many of all blocks is free. */
 const LAST_SHARE = 16;
 /** A hole gets so many pieces at once, if there is no larger one. */
 const PIECES_MAX = 32;
@@ -58,14 +58,8 @@ export function iomapForKernel(
   answer.offset = fileBlock * blockSize;
   answer.isNew = false;
   const wantedEnd = Math.ceil(Math.max(offset + length, inode.sizeBytes) / blockSize) * blockSize;
-  if (offset >= maxFileSize(fs, inode)) {
-    // The kernel has one limit for all files; those with a block map end before it.
-    answer.type = IomapType.HOLE;
-    answer.addr = -1;
-    answer.length = wantedEnd - answer.offset;
-    return answer;
-  }
-  if (inode.hasFlag(InodeFlags.INLINE_DATA)) {
+  // The kernel has one limit for all files; those with a block map end before it.
+  if (inode.hasFlag(InodeFlags.INLINE_DATA) || offset >= maxFileSize(fs, inode)) {
     answer.type = fileBlock === 0 ? IomapType.INLINE : IomapType.HOLE;
     answer.addr = -1;
     answer.length = fileBlock === 0 ? blockSize : wantedEnd - answer.offset;

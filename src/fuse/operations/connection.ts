@@ -71,8 +71,8 @@ export const Init: Operation = {
 };
 
 /**
- * Sent when a mount of type fuseblk, or one with iomap, is unmounted. umount(2) waits for the reply: all is written then, and
- * the device is free. The connection closes after it.
+ * Sent when a mount of type fuseblk, or one with iomap, is unmounted. umount(2) waits for the reply: all
+ * is written then, and the device is closed. The connection closes after it.
  */
 export const Destroy: Operation = {
   opcode: Opcode.DESTROY,

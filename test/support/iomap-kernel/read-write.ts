@@ -10,11 +10,13 @@ export interface Place {
   readonly node: number;
   readonly handle: bigint;
   readonly pos: number;
+  /** Of the open file; none without one. */
+  readonly flags?: number;
 }
 
 /** `fuse_read_in` and `fuse_write_in`: fh 0, offset 8, size 16 u32, flags 20, lock_owner 24, flags 32. */
-const ioIn = ({ handle, pos }: Place, size: number): Body =>
-  new Body().u64(handle).u64(pos).u32(size).zeros(20);
+const ioIn = ({ handle, pos, flags = 0 }: Place, size: number): Body =>
+  new Body().u64(handle).u64(pos).u32(size).zeros(12).u32(flags).u32(0);
 
 /** @returns what the server has of the `size` bytes asked for. */
 export function sendRead(mount: Mount, place: Place, size: number): Uint8Array {

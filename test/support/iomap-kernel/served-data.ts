@@ -4,6 +4,8 @@ import type { Mount } from "./mount.ts";
 import { sendRead, sendWrite } from "./read-write.ts";
 
 const TRANSFER_BYTES_MAX = 0x2_0000;
+/** Every file is opened with O_LARGEFILE, as the kernel of a 64-bit machine does. */
+const flags = 0x8000;
 
 export function readServed(
   mount: Mount,
@@ -16,7 +18,7 @@ export function readServed(
   const bytes = new Uint8Array(Math.max(0, Math.min(length, inode.size - pos)));
   for (let done = 0; done < bytes.length; ) {
     const size = Math.min(TRANSFER_BYTES_MAX, bytes.length - done);
-    const got = sendRead(mount, { node: inode.node, handle, pos: pos + done }, size);
+    const got = sendRead(mount, { node: inode.node, handle, pos: pos + done, flags }, size);
     if (got.length === 0) break;
     bytes.set(got, done);
     done += got.length;
@@ -34,7 +36,7 @@ export function writeServed(
   let done = 0;
   while (done < bytes.length) {
     const part = bytes.subarray(done, done + TRANSFER_BYTES_MAX);
-    const written = sendWrite(mount, { node: inode.node, handle, pos: pos + done }, part);
+    const written = sendWrite(mount, { node: inode.node, handle, pos: pos + done, flags }, part);
     done += written;
     inode.size = Math.max(inode.size, pos + done);
     if (written < part.length) break;
