@@ -314,8 +314,11 @@ function withoutEnlarged(found: readonly string[], printed: string): string[] {
   return left.some((line) => line.includes('": ')) ? left : [];
 }
 
+/** Inodes that have no map of blocks, as debugfs shows them; those with inline data have none either. */
+const WITHOUT_MAP = /^Fast link dest:|Type: (?:character special|block special|FIFO|socket) /m;
+
 /**
- * Of an orphan that nobody links to, whose contents are in its inode, e2fsck 1.47.0 does not free the block
+ * Of an orphan that nobody links to, and that has no map of blocks, e2fsck 1.47.0 does not free the block
  * of its xattrs, whoever wrote the image.
  */
 function withoutLeaked(found: readonly string[], printed: string, file: string): readonly string[] {
@@ -324,7 +327,7 @@ function withoutLeaked(found: readonly string[], printed: string, file: string):
   for (const [, number] of printed.matchAll(/^Clearing orphaned inode (\d+) /gm)) {
     const shown = debugfs(file, [`stat <${number}>`]);
     const flags = Number(/ Flags: (0x[0-9a-f]+)/.exec(shown)?.[1]);
-    if ((flags & InodeFlags.INLINE_DATA) !== 0)
+    if ((flags & InodeFlags.INLINE_DATA) !== 0 || WITHOUT_MAP.test(shown))
       leaked.push(`-${/File ACL: (\d+)/.exec(shown)?.[1]}`);
   }
   const isLeak = (line: string): boolean => {
